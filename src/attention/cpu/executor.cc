@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/executor.h"
+
+#include <atomic>
+#include <vector>
+
+#include "attention/cpu/kernels.h"
+#include "attention/cpu/work_item.h"
+#include "base/check.h"
+
+namespace banyan {
+namespace {
+
+// Multiply-adds (of K and V each) below which the caller is done before the workers are awake:
+// some 5 us of one core.
+constexpr uint64_t kAloneLimit = 1 << 16;
+
+class CpuExecutor final : public AttentionExecutor {
+ public:
+  CpuExecutor(ThreadPool& pool, Isa isa)
+      : pool_(pool), kernels_(attention_kernels(isa)), scratch_(pool.size()) {}
+
+  void prepare(const Plan& plan, const KvShape& shape, int n_heads) override;
+  void attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) override;
+  uint64_t workspace_bytes() const override;
+
+ private:
+  ThreadPool& pool_;
+  const AttentionKernels& kernels_;
+  std::vector<WorkerScratch> scratch_;  // one for each worker
+  AlignedArray<float> partials_;
+};
+
+// Whether the whole plan is not worth a worker's waking.
+bool is_small(const Plan& plan, int head_dim) {
+  if (plan.items.size() == 1) return true;
+  uint64_t products = 0;
+  for (const WorkItem& item : plan.items) {
+    products += item.cost * head_dim;
+    if (products > kAloneLimit) return false;
+  }
+  return true;
+}
+
+void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int) {
+  for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim);
+  if (plan.workspace_floats > partials_.size()) {
+    // Half as much again: contexts grow a segment at a time.
+    partials_.reserve_discarding(plan.workspace_floats + plan.workspace_floats / 2);
+  }
+}
+
+void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) {
+  BANYAN_CHECK(partials_.size() >= plan.workspace_floats, "prepare() comes before attend()");
+  const AttendCall call{&kernels_, &plan, &in, &out, partials_.data()};
+  const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim);
+  // Every worker takes the next piece; pieces are listed with the largest first.
+  const auto for_each = [&](const auto& pieces, auto work) {
+    std::atomic<size_t> next{0};
+    const auto worker = [&](int index) {
+      while (true) {
+        const size_t i = next.fetch_add(1, std::memory_order_relaxed);
+        if (i >= pieces.size()) return;
+        work(call, pieces[i], scratch_[index]);
+      }
+    };
+    if (pieces.empty()) return;
+    if (alone) {
+      worker(0);
+    } else {
+      pool_.run(worker);
+    }
+  };
+  for_each(plan.items, attend_item);
+  for_each(plan.merges, attend_merge);
+}
+
+uint64_t CpuExecutor::workspace_bytes() const {
+  uint64_t bytes = partials_.size() * sizeof(float);
+  for (const WorkerScratch& scratch : scratch_) bytes += scratch.bytes();
+  return bytes;
+}
+
+}  // namespace
+
+std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa) {
+  return std::make_unique<CpuExecutor>(pool, isa);
+}
+
+}  // namespace banyan

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/cpu/work_item.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
+
+namespace banyan {
+namespace {
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// From this many packed rows on, converting a block to f32 once is cheaper than converting it in
+// each register tile.
+constexpr int kPackingRows = 2 * kTileRows + 1;
+
+size_t padded(int head_dim) { return (size_t(head_dim) + 15) / 16 * 16; }
+
+void clear_states(const StateView& state, int n) {
+  std::fill_n(state.m, n, kMinusInfinity);
+  std::fill_n(state.l, n, 0.0f);
+}
+
+// Packed rows [begin, begin + n) of `heads` heads from row `row_begin` on.
+struct PackedRows {
+  uint32_t row_begin = 0;
+  HeadRange heads;
+  size_t begin = 0;
+  int n = 0;
+
+  uint32_t row(int i) const { return row_begin + static_cast<uint32_t>((begin + i) / n_heads()); }
+  int head(int i) const { return heads.begin + static_cast<int>((begin + i) % n_heads()); }
+  size_t n_heads() const { return heads.end - heads.begin; }
+};
+
+// Calls pass(rows) for passes of about equal size, each a multiple of kTileRows but the last.
+template <class F>
+void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, F pass) {
+  const size_t total = size_t{row_end - row_begin} * (heads.end - heads.begin);
+  const size_t n_passes = (total + kPassRows - 1) / kPassRows;
+  if (total == 0) return;
+  const size_t tiles = ((total + n_passes - 1) / n_passes + kTileRows - 1) / kTileRows;
+  const size_t size = tiles * kTileRows;
+  for (size_t begin = 0; begin < total; begin += size) {
+    pass(PackedRows{row_begin, heads, begin, static_cast<int>(std::min(size, total - begin))});
+  }
+}
+
+// Where a partial keeps the states of `rows`.
+StateView partial_states(const AttendCall& call, const Partial& partial, const PackedRows& rows) {
+  const size_t head_dim = call.in->kv.shape.head_dim;
+  const size_t first = (rows.row_begin - partial.row_begin) * rows.n_heads() + rows.begin;
+  const size_t total = (partial.row_end - partial.row_begin) * rows.n_heads();
+  float* ml = call.workspace + partial.ml_offset;
+  return {call.workspace + partial.o_offset + first * head_dim, head_dim, ml + first,
+          ml + total + first};
+}
+
+void write_outputs(const AttendCall& call, const PackedRows& rows, const StateView& state) {
+  const int head_dim = call.in->kv.shape.head_dim;
+  for (int i = 0; i < rows.n; ++i) {
+    const size_t index = size_t{rows.row(i)} * call.in->n_heads + rows.head(i);
+    float* out = call.out->out + index * head_dim;
+    if (state.m[i] == kMinusInfinity) {
+      std::fill_n(out, head_dim, 0.0f);
+      if (call.out->lse != nullptr) call.out->lse[index] = kMinusInfinity;
+      continue;
+    }
+    const float inverse = 1.0f / state.l[i];
+    const float* o = state.o + i * state.stride;
+    for (int d = 0; d < head_dim; ++d) out[d] = o[d] * inverse;
+    if (call.out->lse != nullptr) call.out->lse[index] = state.m[i] + std::log(state.l[i]);
+  }
+}
+
+void store_partial(const AttendCall& call, const Partial& partial, const PackedRows& rows,
+                   const StateView& state) {
+  const int head_dim = call.in->kv.shape.head_dim;
+  const StateView to = partial_states(call, partial, rows);
+  for (int i = 0; i < rows.n; ++i) {
+    to.m[i] = state.m[i];
+    to.l[i] = state.l[i];
+    if (state.m[i] == kMinusInfinity) continue;  // o is not read then
+    std::memcpy(to.o + i * to.stride, state.o + i * state.stride, head_dim * sizeof(float));
+  }
+}
+
+// Walks an item's refs block by block.
+class BlockReader {
+ public:
+  BlockReader(const AttendCall& call, const WorkItem& item, int n_rows, WorkerScratch& scratch)
+      : call_(call),
+        item_(item),
+        kv_head_(call.plan->runs[item.run].heads.kv_head),
+        shape_(call.in->kv.shape),
+        refs_(call.plan->refs.data()),
+        ref_(item.ref_begin),
+        position_(item.kv_begin),
+        k_convert_(n_rows >= kPackingRows && shape_.k_type != DType::kF32),
+        v_convert_(shape_.head_dim % kPanelTokens != 0 ||
+                   (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
+        scratch_(scratch) {}
+
+  // The block that begins at `begin`; blocks are asked for in order, none left out.
+  KvBlock read(Position begin) {
+    const Position end = std::min(begin + kBlockTokens, item_.kv_end);
+    const uint32_t first = ref_;
+    const Position first_position = position_;
+    KvBlock block{.panel_begin = (position_ - begin) / kPanelTokens,
+                  .panel_end = (end - 1 - begin) / kPanelTokens + 1,
+                  .k_type = shape_.k_type,
+                  .v_type = shape_.v_type,
+                  .v_stride = size_t(shape_.head_dim)};
+    while (position_ < end) {
+      const PanelRef& ref = refs_[ref_++];
+      const int panel = (position_ - begin) / kPanelTokens;
+      block.k[panel] = call_.in->kv.k_panel(kv_head_, ref.panel);
+      block.v[panel] = call_.in->kv.v_panel(kv_head_, ref.panel);
+      position_ += ref.slot_end - position_ % kPanelTokens;
+    }
+    // A grid panel that is held in parts by several refs is put together in the scratch.
+    const bool whole = ref_ - first == uint32_t(block.panel_end - block.panel_begin);
+    if (k_convert_ || !whole) pack_k(begin, first, first_position, block);
+    if (v_convert_ || !whole) pack_v(begin, first, first_position, block);
+    return block;
+  }
+
+  // Asks for the keys of the block after the one that was read.
+  void prefetch_next_k() const {
+    uint32_t ref = ref_;
+    for (Position p = position_; p < std::min(position_ + kBlockTokens, item_.kv_end); ++ref) {
+      prefetch(call_.in->kv.k_panel(kv_head_, refs_[ref].panel), shape_.k_panel_bytes());
+      p += refs_[ref].slot_end - p % kPanelTokens;
+    }
+  }
+  void prefetch_v(const KvBlock& block) const {
+    for (int panel = block.panel_begin; panel < block.panel_end; ++panel) prefetch(block.v[panel], shape_.v_panel_bytes());
+  }
+  static void prefetch(const void* p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i);
+  }
+
+ private:
+  void pack_k(Position begin, uint32_t ref, Position position, KvBlock& block) {
+    for (; ref < ref_; ++ref) {
+      const PanelRef& r = refs_[ref];
+      const int panel = (position - begin) / kPanelTokens;
+      const int slot = position % kPanelTokens;
+      float* to = scratch_.k_block + size_t(panel) * shape_.head_dim * kPanelTokens;
+      call_.kernels->pack_k(shape_.k_type, call_.in->kv.k_panel(kv_head_, r.panel), shape_.head_dim,
+                            slot, r.slot_end, to);
+      block.k[panel] = to;
+      position += r.slot_end - slot;
+    }
+    block.k_type = DType::kF32;
+  }
+
+  void pack_v(Position begin, uint32_t ref, Position position, KvBlock& block) {
+    const size_t stride = padded(shape_.head_dim);
+    for (; ref < ref_; ++ref) {
+      const PanelRef& r = refs_[ref];
+      const int panel = (position - begin) / kPanelTokens;
+      const int slot = position % kPanelTokens;
+      float* to = scratch_.v_block + size_t(panel) * kPanelTokens * stride;
+      call_.kernels->pack_v(shape_.v_type, call_.in->kv.v_panel(kv_head_, r.panel), shape_.head_dim,
+                            slot, r.slot_end, stride, to);
+      block.v[panel] = to;
+      position += r.slot_end - slot;
+    }
+    block.v_type = DType::kF32;
+    block.v_stride = stride;
+  }
+
+  const AttendCall& call_;
+  const WorkItem& item_;
+  const int kv_head_;
+  const KvShape& shape_;
+  const PanelRef* refs_;
+  uint32_t ref_;       // the next ref to read
+  Position position_;  // where it begins, or kv_begin within it
+  const bool k_convert_;
+  const bool v_convert_;
+  WorkerScratch& scratch_;
+};
+
+// Loads q, scaled, and the positions of the rows.
+void load_rows(const AttendCall& call, const PackedRows& rows, WorkerScratch& scratch) {
+  const int head_dim = call.in->kv.shape.head_dim;
+  for (int i = 0; i < rows.n; ++i) {
+    const size_t index = size_t{rows.row(i)} * call.in->n_heads + rows.head(i);
+    const float* q = call.in->q + index * head_dim;
+    float* to = scratch.q + size_t(i) * head_dim;
+    for (int d = 0; d < head_dim; ++d) to[d] = q[d] * call.in->scale;
+    scratch.row_pos[i] = call.plan->row_pos[rows.row(i)];
+  }
+}
+
+// Which keys of the block at `begin` each row sees. False if none sees any.
+bool find_visible(const WorkItem& item, Band band, Position begin, int n, WorkerScratch& scratch) {
+  const int first = std::max(item.kv_begin - begin, 0);
+  const int last = std::min(item.kv_end - begin, kBlockTokens);
+  bool any = false;
+  for (int i = 0; i < n; ++i) {
+    KeyRange range{first, last};
+    if (band.window != Band::kNone) {
+      const Position own = scratch.row_pos[i] - begin;
+      range.end = std::min(range.end, own + 1);
+      if (band.window != Band::kCausal) {
+        range.begin = std::max<int64_t>(range.begin, int64_t{own} - band.window + 1);
+      }
+    }
+    if (range.begin >= range.end) range = {};
+    any = any || range.begin < range.end;
+    scratch.visible[i] = range;
+  }
+  return any;
+}
+
+void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows& rows,
+                 WorkerScratch& scratch) {
+  const AttentionKernels& kernels = *call.kernels;
+  const int head_dim = call.in->kv.shape.head_dim;
+  const int columns = static_cast<int>(padded(head_dim));
+  const Band band = call.plan->runs[item.run].band;
+  load_rows(call, rows, scratch);
+  clear_states(scratch.item, rows.n);
+  clear_states(scratch.segment, rows.n);
+
+  BlockReader reader(call, item, rows.n, scratch);
+  Position begin = item.kv_begin - item.kv_begin % kBlockTokens;
+  if (item.kv_begin == item.kv_end) begin = item.kv_end;
+  for (; begin < item.kv_end; begin += kBlockTokens) {
+    if (begin % kSegmentTokens == 0 && begin > item.kv_begin) {
+      kernels.fold(scratch.segment, rows.n, columns, scratch.item);
+      clear_states(scratch.segment, rows.n);
+    }
+    const KvBlock block = reader.read(begin);
+    if (!find_visible(item, band, begin, rows.n, scratch)) continue;
+    if (rows.n < kPackingRows) reader.prefetch_v(block);
+    kernels.scores(block, scratch.q, rows.n, head_dim, scratch.scores);
+    kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
+                    scratch.block_l);
+    if (rows.n < kPackingRows) reader.prefetch_next_k();
+    kernels.fold_block(block, scratch.scores, scratch.visible, rows.n, columns, scratch.block_m,
+                       scratch.block_l, scratch.segment, scratch.tile);
+  }
+  kernels.fold(scratch.segment, rows.n, columns, scratch.item);
+
+  if (item.partial == WorkItem::kFinal) {
+    write_outputs(call, rows, scratch.item);
+  } else {
+    store_partial(call, call.plan->partials[item.partial], rows, scratch.item);
+  }
+}
+
+}  // namespace
+
+void WorkerScratch::reserve(int head_dim) {
+  if (head_dim <= head_dim_) return;
+  head_dim_ = head_dim;
+  const size_t columns = padded(head_dim);
+  const size_t states = kPassRows * columns;
+  const size_t statistics = (kPassRows + 15) / 16 * 16;
+  floats_ = AlignedArray<float>(states + kPassRows * kBlockTokens + kTileRows * columns +
+                                2 * kBlockTokens * columns + 2 * states + 6 * statistics);
+  float* next = floats_.data();
+  const auto take = [&](size_t size) { return std::exchange(next, next + size); };
+  q = take(states);
+  scores = take(kPassRows * kBlockTokens);
+  tile = take(kTileRows * columns);
+  k_block = take(kBlockTokens * columns);
+  v_block = take(kBlockTokens * columns);
+  segment = {take(states), columns, nullptr, nullptr};
+  item = {take(states), columns, nullptr, nullptr};
+  for (float** p : {&block_m, &block_l, &segment.m, &segment.l, &item.m, &item.l}) {
+    *p = take(statistics);
+  }
+}
+
+void attend_item(const AttendCall& call, const WorkItem& item, WorkerScratch& scratch) {
+  for_each_pass(item.row_begin, item.row_end, call.plan->runs[item.run].heads,
+                [&](const PackedRows& rows) { attend_pass(call, item, rows, scratch); });
+}
+
+void attend_merge(const AttendCall& call, const Merge& merge, WorkerScratch& scratch) {
+  const int head_dim = call.in->kv.shape.head_dim;
+  for_each_pass(merge.row_begin, merge.row_end, merge.heads, [&](const PackedRows& rows) {
+    clear_states(scratch.item, rows.n);
+    for (uint32_t i = 0; i < merge.list_count; ++i) {
+      const Partial& partial = call.plan->partials[call.plan->merge_lists[merge.list_begin + i]];
+      BANYAN_DCHECK(partial.heads == merge.heads, "a merge of other heads");
+      call.kernels->fold(partial_states(call, partial, rows), rows.n, head_dim, scratch.item);
+    }
+    write_outputs(call, rows, scratch.item);
+  });
+}
+
+}  // namespace banyan

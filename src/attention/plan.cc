@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/plan.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "attention/plan/planners.h"
+#include "base/check.h"
+
+namespace banyan {
+namespace {
+
+void check_rows_tile(const TreeView& tree) {
+  uint32_t row = 0;
+  for (const SequenceView& sequence : tree.sequences) {
+    BANYAN_CHECK(sequence.row_begin == row && sequence.row_end >= row,
+                 "rows of sequences must follow each other without gaps");
+    BANYAN_CHECK(sequence.leaf < tree.nodes.size(), "a sequence ends at no node");
+    row = sequence.row_end;
+  }
+  BANYAN_CHECK(row == tree.row_pos.size(), "rows of sequences must be all rows");
+}
+
+std::string band_text(Band band) {
+  if (band.window == Band::kNone) return "all";
+  if (band.window == Band::kCausal) return "causal";
+  return fmt::format("window {}", band.window);
+}
+
+std::string heads_text(const HeadRange& heads) {
+  return fmt::format("heads [{}, {}) of KV head {}", heads.begin, heads.end, heads.kv_head);
+}
+
+}  // namespace
+
+void Plan::clear() {
+  refs.clear();
+  runs.clear();
+  items.clear();
+  partials.clear();
+  merges.clear();
+  merge_lists.clear();
+  row_pos.clear();
+  workspace_floats = 0;
+  kv_tokens_read = 0;
+}
+
+void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
+               const DeviceDescription& device, Plan& plan) {
+  BANYAN_CHECK(shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
+               "query heads must be a multiple of KV heads");
+  BANYAN_CHECK(shape.head_dim > 0, "a head has at least one dimension");
+  BANYAN_CHECK(shape.window > 0, "rows of a sequence see themselves and a window before them");
+  BANYAN_CHECK(device.n_workers > 0 && device.prefill_row_tile > 0, "a device without workers");
+  check_rows_tile(tree);
+
+  plan.clear();
+  plan.row_pos.assign(tree.row_pos.begin(), tree.row_pos.end());
+  switch (method) {
+    case PlanMethod::kDense:
+      return plan_dense(tree, shape, device, plan);
+    case PlanMethod::kAuto:
+    case PlanMethod::kPaged:
+      return plan_paged(tree, shape, device, plan);
+  }
+}
+
+std::string to_text(const Plan& plan) {
+  std::string text;
+  auto out = std::back_inserter(text);
+  fmt::format_to(out, "plan: {} rows, {} refs, {} KV positions read, {} floats of partials\n",
+                 plan.row_pos.size(), plan.refs.size(), plan.kv_tokens_read, plan.workspace_floats);
+  for (size_t i = 0; i < plan.runs.size(); ++i) {
+    const Run& run = plan.runs[i];
+    fmt::format_to(out, "run {}: kv [{}, {}) in refs [{}, {}), rows [{}, {}), {}, {}\n", i,
+                   run.kv_begin, run.kv_begin + run.kv_len, run.ref_begin,
+                   run.ref_begin + run.ref_count, run.row_begin, run.row_end, heads_text(run.heads),
+                   band_text(run.band));
+  }
+  for (size_t i = 0; i < plan.items.size(); ++i) {
+    const WorkItem& item = plan.items[i];
+    const std::string to = item.partial == WorkItem::kFinal
+                               ? std::string("final")
+                               : fmt::format("partial {}", item.partial);
+    fmt::format_to(out, "item {}: run {}, kv [{}, {}) from ref {}, rows [{}, {}), cost {} -> {}\n",
+                   i, item.run, item.kv_begin, item.kv_end, item.ref_begin, item.row_begin,
+                   item.row_end, item.cost, to);
+  }
+  for (size_t i = 0; i < plan.merges.size(); ++i) {
+    const Merge& merge = plan.merges[i];
+    fmt::format_to(out, "merge {}: rows [{}, {}), {} <- partials", i, merge.row_begin,
+                   merge.row_end, heads_text(merge.heads));
+    for (uint32_t p = 0; p < merge.list_count; ++p) {
+      fmt::format_to(out, " {}", plan.merge_lists[merge.list_begin + p]);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+const char* name(PlanMethod method) {
+  switch (method) {
+    case PlanMethod::kAuto:
+      return "auto";
+    case PlanMethod::kDense:
+      return "dense";
+    case PlanMethod::kPaged:
+      return "paged";
+  }
+  return "unknown";
+}
+
+}  // namespace banyan

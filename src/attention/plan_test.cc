@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "attention/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <new>
+#include <string>
+#include <tuple>
+
+#include "attention/testing_case.h"
+
+namespace {
+thread_local uint64_t allocations = 0;
+}  // namespace
+
+// Counts what this thread allocates; the planner promises not to. Not inline: GCC would take the
+// pair for a mismatch.
+[[gnu::noinline]] void* operator new(size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
+  std::abort();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
+
+namespace banyan::testing {
+namespace {
+
+// A tree written down: nodes in depth-first order with their panels made up, one row for the last
+// position of each leaf (or `rows` of them).
+class TreeBuilder {
+ public:
+  static constexpr uint32_t kRoot = NodeView::kNoParent;
+
+  // Returns the node's index. A node begins where its parent ends, in a panel of its own.
+  uint32_t node(uint32_t parent, int32_t len) {
+    const Position begin = parent == kRoot ? 0 : nodes_[parent].kv_begin + nodes_[parent].kv_len;
+    NodeView view{.parent = parent,
+                  .kv_begin = begin,
+                  .kv_len = len,
+                  .ref_begin = static_cast<uint32_t>(refs_.size())};
+    for (Position p = begin; p < begin + len;) {
+      const int slot = p % kPanelTokens;
+      const int end = std::min(kPanelTokens, slot + begin + len - p);
+      refs_.push_back({next_panel_++, static_cast<uint8_t>(slot), static_cast<uint8_t>(end)});
+      p += end - slot;
+    }
+    view.ref_count = static_cast<uint32_t>(refs_.size()) - view.ref_begin;
+    nodes_.push_back(view);
+    return static_cast<uint32_t>(nodes_.size()) - 1;
+  }
+
+  void sequence(uint32_t leaf, int rows = 1) {
+    const uint32_t begin = static_cast<uint32_t>(row_pos_.size());
+    const Position end = nodes_[leaf].kv_begin + nodes_[leaf].kv_len;
+    for (Position p = end - rows; p < end; ++p) row_pos_.push_back(p);
+    const uint32_t row_end = static_cast<uint32_t>(row_pos_.size());
+    sequences_.push_back({leaf, begin, row_end});
+  }
+
+  TreeView view() const { return {nodes_, refs_, sequences_, row_pos_}; }
+
+ private:
+  std::vector<NodeView> nodes_;
+  std::vector<PanelRef> refs_;
+  std::vector<SequenceView> sequences_;
+  std::vector<Position> row_pos_;
+  PanelId next_panel_ = 0;
+};
+
+std::string plan_text(PlanMethod method, const TreeView& tree, const RowShape& shape,
+                      const DeviceDescription& device) {
+  Plan plan;
+  make_plan(method, tree, shape, device, plan);
+  return to_text(plan);
+}
+
+TEST(Plan, CutsALongDecodeIntoSegmentsAndMergesThem) {
+  TreeBuilder tree;
+  tree.sequence(tree.node(TreeBuilder::kRoot, 2100));
+  EXPECT_EQ(plan_text(PlanMethod::kDense, tree.view(), {6, 2, 64}, {.n_workers = 2}),
+            R"(plan: 1 rows, 132 refs, 2100 KV positions read, 1248 floats of partials
+run 0: kv [0, 2100) in refs [0, 132), rows [0, 1), heads [0, 3) of KV head 0, causal
+run 1: kv [0, 2100) in refs [0, 132), rows [0, 1), heads [3, 6) of KV head 1, causal
+item 0: run 0, kv [0, 1024) from ref 0, rows [0, 1), cost 7168 -> partial 0
+item 1: run 0, kv [1024, 2048) from ref 64, rows [0, 1), cost 7168 -> partial 1
+item 2: run 1, kv [0, 1024) from ref 0, rows [0, 1), cost 7168 -> partial 3
+item 3: run 1, kv [1024, 2048) from ref 64, rows [0, 1), cost 7168 -> partial 4
+item 4: run 0, kv [2048, 2100) from ref 128, rows [0, 1), cost 364 -> partial 2
+item 5: run 1, kv [2048, 2100) from ref 128, rows [0, 1), cost 364 -> partial 5
+merge 0: rows [0, 1), heads [0, 3) of KV head 0 <- partials 0 1 2
+merge 1: rows [0, 1), heads [3, 6) of KV head 1 <- partials 3 4 5
+)");
+}
+
+TEST(Plan, LeavesADecodeWholeForOneWorker) {
+  TreeBuilder tree;
+  tree.sequence(tree.node(TreeBuilder::kRoot, 2100));
+  EXPECT_EQ(plan_text(PlanMethod::kDense, tree.view(), {3, 1, 64}, {.n_workers = 1}),
+            R"(plan: 1 rows, 132 refs, 2100 KV positions read, 0 floats of partials
+run 0: kv [0, 2100) in refs [0, 132), rows [0, 1), heads [0, 3) of KV head 0, causal
+item 0: run 0, kv [0, 2100) from ref 0, rows [0, 1), cost 14700 -> final
+)");
+}
+
+TEST(Plan, GivesPrefillTilesTheKeysUpToTheirLastRow) {
+  TreeBuilder tree;
+  tree.sequence(tree.node(TreeBuilder::kRoot, 150), 150);
+  EXPECT_EQ(plan_text(PlanMethod::kDense, tree.view(), {4, 1, 64}, {.n_workers = 1}),
+            R"(plan: 150 rows, 10 refs, 342 KV positions read, 0 floats of partials
+run 0: kv [0, 150) in refs [0, 10), rows [0, 150), heads [0, 4) of KV head 0, causal
+item 0: run 0, kv [0, 128) from ref 0, rows [64, 128), cost 33280 -> final
+item 1: run 0, kv [0, 64) from ref 0, rows [0, 64), cost 16640 -> final
+item 2: run 0, kv [0, 150) from ref 0, rows [128, 150), cost 13800 -> final
+)");
+}
+
+TEST(Plan, MakesSmallerTilesWhereFewRowsMustKeepWorkersBusy) {
+  TreeBuilder tree;
+  tree.sequence(tree.node(TreeBuilder::kRoot, 64), 64);
+  EXPECT_EQ(plan_text(PlanMethod::kDense, tree.view(), {4, 1, 64}, {.n_workers = 2}),
+            R"(plan: 64 rows, 4 refs, 288 KV positions read, 0 floats of partials
+run 0: kv [0, 64) in refs [0, 4), rows [0, 64), heads [0, 4) of KV head 0, causal
+item 0: run 0, kv [0, 64) from ref 0, rows [56, 64), cost 2304 -> final
+item 1: run 0, kv [0, 56) from ref 0, rows [48, 56), cost 2016 -> final
+item 2: run 0, kv [0, 48) from ref 0, rows [40, 48), cost 1728 -> final
+item 3: run 0, kv [0, 40) from ref 0, rows [32, 40), cost 1440 -> final
+item 4: run 0, kv [0, 32) from ref 0, rows [24, 32), cost 1152 -> final
+item 5: run 0, kv [0, 24) from ref 0, rows [16, 24), cost 864 -> final
+item 6: run 0, kv [0, 16) from ref 0, rows [8, 16), cost 576 -> final
+item 7: run 0, kv [0, 8) from ref 0, rows [0, 8), cost 288 -> final
+)");
+}
+
+TEST(Plan, ReadsASharedNodeOnceForEachSequenceWhenPaged) {
+  TreeBuilder tree;
+  const uint32_t shared = tree.node(TreeBuilder::kRoot, 40);
+  tree.sequence(tree.node(shared, 3));
+  tree.sequence(tree.node(shared, 30));
+  EXPECT_EQ(plan_text(PlanMethod::kPaged, tree.view(), {2, 1, 64}, {.n_workers = 2}),
+            R"(plan: 2 rows, 10 refs, 113 KV positions read, 0 floats of partials
+run 0: kv [0, 43) in refs [0, 4), rows [0, 1), heads [0, 2) of KV head 0, causal
+run 1: kv [0, 70) in refs [4, 10), rows [1, 2), heads [0, 2) of KV head 0, causal
+item 0: run 1, kv [0, 70) from ref 4, rows [1, 2), cost 420 -> final
+item 1: run 0, kv [0, 43) from ref 0, rows [0, 1), cost 258 -> final
+)");
+}
+
+TEST(Plan, BeginsAWindowAtAPanelBorderAndLeavesOutWhatLiesBefore) {
+  TreeBuilder tree;
+  const uint32_t first = tree.node(TreeBuilder::kRoot, 100);
+  tree.sequence(tree.node(first, 40), 2);
+  EXPECT_EQ(plan_text(PlanMethod::kPaged, tree.view(), {1, 1, 64, 59}, {.n_workers = 2}),
+            R"(plan: 2 rows, 5 refs, 60 KV positions read, 0 floats of partials
+run 0: kv [80, 140) in refs [0, 5), rows [0, 2), heads [0, 1) of KV head 0, window 59
+item 0: run 0, kv [80, 140) from ref 0, rows [0, 2), cost 360 -> final
+)");
+}
+
+// Every (row, position, head) that a row may see must be in exactly one item, every position must
+// be found in the panel where the tree holds it, and every row must end as final exactly once.
+void check_covers_once(const Case& c, int32_t window, const Plan& plan) {
+  using Key = std::tuple<uint32_t, int, Position>;  // row, head, position
+  std::map<Key, int> seen;
+  std::map<std::pair<uint32_t, int>, int> finals;
+  std::map<Key, PanelRef> stored;
+  for (const SequenceView& s : c.sequences) {
+    for (uint32_t n = s.leaf; n != NodeView::kNoParent; n = c.nodes[n].parent) {
+      Position p = c.nodes[n].kv_begin;
+      for (uint32_t r = 0; r < c.nodes[n].ref_count; ++r) {
+        const PanelRef ref = c.refs[c.nodes[n].ref_begin + r];
+        for (int slot = ref.slot_begin; slot < ref.slot_end; ++slot, ++p) {
+          for (uint32_t row = s.row_begin; row < s.row_end; ++row) stored[{row, 0, p}] = ref;
+        }
+      }
+    }
+  }
+  for (const WorkItem& item : plan.items) {
+    const auto run = plan.runs[item.run];
+    ASSERT_GE(item.kv_begin, run.kv_begin);
+    ASSERT_LE(item.kv_end, run.kv_begin + run.kv_len);
+    for (uint32_t row = item.row_begin; row < item.row_end; ++row) {
+      for (int head = run.heads.begin; head < run.heads.end; ++head) {
+        ASSERT_EQ(head / (c.n_heads / c.shape.n_kv_heads), run.heads.kv_head);
+        if (item.partial == WorkItem::kFinal) ++finals[{row, head}];
+        uint32_t ref = item.ref_begin;
+        for (Position p = item.kv_begin; p < item.kv_end; ++p) {
+          if (p % kPanelTokens == plan.refs[ref].slot_end % kPanelTokens && p > item.kv_begin) {
+            ++ref;
+          }
+          ASSERT_EQ(plan.refs[ref], (stored[{row, 0, p}])) << "position " << p;
+          if (p <= plan.row_pos[row] && p > int64_t{plan.row_pos[row]} - window) {
+            ++seen[{row, head, p}];
+          }
+        }
+      }
+    }
+    if (item.partial != WorkItem::kFinal) {
+      const Partial& partial = plan.partials[item.partial];
+      EXPECT_EQ(partial.row_begin, item.row_begin);
+      EXPECT_EQ(partial.row_end, item.row_end);
+      EXPECT_EQ(partial.heads, run.heads);
+      const uint64_t packed = (item.row_end - item.row_begin) * (run.heads.end - run.heads.begin);
+      EXPECT_GE(partial.ml_offset, partial.o_offset + packed * c.shape.head_dim);
+      EXPECT_LE(partial.ml_offset + 2 * packed, plan.workspace_floats);
+    }
+  }
+  std::vector<int> merged(plan.partials.size(), 0);
+  for (const Merge& merge : plan.merges) {
+    for (uint32_t i = 0; i < merge.list_count; ++i) {
+      ++merged[plan.merge_lists[merge.list_begin + i]];
+      if (i > 0) {  // in order of position
+        EXPECT_GT(plan.merge_lists[merge.list_begin + i],
+                  plan.merge_lists[merge.list_begin + i - 1]);
+      }
+    }
+    for (uint32_t row = merge.row_begin; row < merge.row_end; ++row) {
+      for (int head = merge.heads.begin; head < merge.heads.end; ++head) ++finals[{row, head}];
+    }
+  }
+  for (int count : merged) EXPECT_EQ(count, 1);
+  for (uint32_t row = 0; row < c.row_pos.size(); ++row) {
+    for (int head = 0; head < c.n_heads; ++head) {
+      ASSERT_EQ((finals[{row, head}]), 1) << "row " << row << " head " << head;
+      const Position last = c.row_pos[row];
+      for (Position p = std::max<int64_t>(0, int64_t{last} - window + 1); p <= last; ++p) {
+        ASSERT_EQ((seen[{row, head, p}]), 1)
+            << "row " << row << " head " << head << " position " << p;
+      }
+    }
+  }
+}
+
+TEST(Plan, CoversEveryVisibleRowKeyAndHeadExactlyOnce) {
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    std::mt19937 random(seed);
+    Case c = make_case({.seed = seed,
+                        .n_sequences = 1 + int(seed % 5),
+                        .max_node_len = seed % 6 == 0 ? 1500 : 100,
+                        .max_rows = seed % 5 == 0 ? 60 : 4,
+                        .n_kv_heads = 1 + int(seed % 2),
+                        .heads_per_kv_head = 1 + int(seed % 3),
+                        .head_dim = 1,
+                        .split_probability = seed % 2 == 0 ? 0.1 : 0});
+    const int32_t window = seed % 3 == 0 ? 1 + int32_t(random() % 1200) : Band::kCausal;
+    const DeviceDescription device{.n_workers = 1 + int(random() % 40),
+                                   .prefill_row_tile = 1 + int(random() % 70)};
+    Plan plan;
+    make_plan(PlanMethod::kPaged, c.view(), c.row_shape(window), device, plan);
+    check_covers_once(c, window, plan);
+    for (size_t i = 1; i < plan.items.size(); ++i) {
+      EXPECT_GE(plan.items[i - 1].cost, plan.items[i].cost);
+    }
+    if (c.sequences.size() == 1) {
+      EXPECT_EQ(plan_text(PlanMethod::kDense, c.view(), c.row_shape(window), device),
+                to_text(plan));
+    }
+  }
+}
+
+TEST(Plan, CutsOnlyAtSegmentBordersWithOneSegmentInEachItem) {
+  Case c = make_case({.seed = 3,
+                      .n_sequences = 3,
+                      .min_node_len = 1000,
+                      .max_node_len = 3000,
+                      .n_kv_heads = 2,
+                      .head_dim = 1});
+  Plan plan;
+  make_plan(PlanMethod::kPaged, c.view(), c.row_shape(), {.n_workers = 64}, plan);
+  ASSERT_FALSE(plan.merges.empty());
+  for (const WorkItem& item : plan.items) {
+    if (item.partial == WorkItem::kFinal) continue;
+    EXPECT_EQ(item.kv_begin % kSegmentTokens, 0);
+    EXPECT_EQ(item.kv_begin / kSegmentTokens, (item.kv_end - 1) / kSegmentTokens);
+  }
+}
+
+TEST(Plan, DoesNotAllocateInDecodeStepsAfterTheFirst) {
+  const auto tree_of = [](int32_t extra) {
+    TreeBuilder tree;
+    const uint32_t shared = tree.node(TreeBuilder::kRoot, 1900);
+    for (int i = 0; i < 4; ++i) tree.sequence(tree.node(shared, 90 + 20 * i + extra));
+    return tree;
+  };
+  Plan plan;
+  const RowShape shape{9, 3, 64};
+  make_plan(PlanMethod::kPaged, tree_of(0).view(), shape, {.n_workers = 16}, plan);
+  for (int32_t step = 1; step < 300; ++step) {
+    const TreeBuilder tree = tree_of(step);
+    const uint64_t before = allocations;
+    make_plan(PlanMethod::kPaged, tree.view(), shape, {.n_workers = 16}, plan);
+    ASSERT_EQ(allocations, before) << "step " << step;
+  }
+}
+
+TEST(PlanDeathTest, DenseTakesExactlyOneSequence) {
+  TreeBuilder tree;
+  const uint32_t shared = tree.node(TreeBuilder::kRoot, 40);
+  tree.sequence(tree.node(shared, 3));
+  tree.sequence(tree.node(shared, 30));
+  EXPECT_DEATH(plan_text(PlanMethod::kDense, tree.view(), {2, 1, 64}, {}), "exactly one sequence");
+}
+
+TEST(Plan, NamesItsMethods) {
+  EXPECT_STREQ(name(PlanMethod::kAuto), "auto");
+  EXPECT_STREQ(name(PlanMethod::kDense), "dense");
+  EXPECT_STREQ(name(PlanMethod::kPaged), "paged");
+}
+
+}  // namespace
+}  // namespace banyan::testing

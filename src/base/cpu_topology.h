@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Which CPUs this process may run on, and how many physical cores they are.
+
+#include <filesystem>
+#include <vector>
+
+namespace banyan {
+
+// CPU numbers (hardware threads) in the affinity mask of the calling thread, rising; not empty.
+std::vector<int> allowed_cpus();
+
+// Physical cores among `cpus`, by the sibling lists of sysfs; a CPU without one is its own core.
+int distinct_cores(const std::vector<int>& cpus,
+                   const std::filesystem::path& sysfs = "/sys/devices/system/cpu");
+
+}  // namespace banyan

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The door for people and scripts: `banyan COMMAND ..`. Each command lives in a file of its own;
+// this header is what they share.
+
+#include <CLI/App.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "engine/engine.h"
+
+namespace banyan {
+
+// The whole program; returns its exit code: 0 done, 1 failed while running, 2 bad usage or input.
+int cli_main(int argc, char** argv);
+
+using Json = nlohmann::ordered_json;
+
+// How much is said on stderr.
+enum class LogLevel { kError, kWarn, kInfo, kDebug };
+
+// Options that every command has.
+struct CommonOptions {
+  std::string model;
+  int threads = 0;
+  int context = 0;
+  std::string kv_budget;
+  std::string k_type = "f16";
+  std::string v_type = "f16";
+  std::string compute = "auto";
+  std::string device = "auto";
+  std::string log_level = "info";
+  bool deterministic = false;
+  bool json = false;
+  std::string rope_scaling;
+  double rope_scale = 0;
+  double rope_freq_base = 0;
+  int yarn_orig_ctx = 0;
+  double yarn_ext_factor = -1;
+  double yarn_attn_factor = -1;
+  double yarn_beta_slow = -1;
+  double yarn_beta_fast = -1;
+};
+
+// One command: its options are added to `app`; `action` runs after they were parsed.
+struct Command {
+  std::unique_ptr<CLI::App> app;
+  std::function<Result<int>()> action;
+};
+
+Command run_command();
+Command tokenize_command();
+Command inspect_command();
+Command eval_logits_command();
+Command eval_perplexity_command();
+Command bench_decode_command();
+Command bench_prefill_command();
+Command bench_attention_command();
+
+// --- common_options.cc
+// -m, --json and --log-level; with `engine`, all that CommonOptions holds.
+void add_common_options(CLI::App& app, CommonOptions& options, bool engine);
+Result<EngineOptions> engine_options(const CommonOptions& options);
+// Path of the model file: -m as given, else the default model's place in the cache folder.
+Result<std::string> model_path(const CommonOptions& options);
+// Highest instruction set to use: the machine's, capped by BANYAN_ISA.
+Result<Isa> isa_from_environment();
+// engine_options and Engine::open, and a line that says what was opened.
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options);
+LogLevel log_level(const CommonOptions& options);
+Result<DType> parse_kv_type(const std::string& option, const std::string& text);
+
+// --- output.cc
+// One JSON document on one line of stdout. Text that is not UTF-8 gets U+FFFD.
+void print_json(const Json& json);
+// "banyan: .." on stderr, if `level` is to be said.
+void log_line(LogLevel said, LogLevel level, const std::string& text);
+// The whole file, or standard input for "-". kBadInput names the path.
+Result<std::string> read_text_file(const std::string& path);
+// The tokens' KV budget, memory parts and peak resident memory as one sentence.
+std::string memory_sentence(const MemoryUse& use);
+Json memory_json(const MemoryUse& use);
+// count / seconds, 0 where no time passed.
+double per_second(double count, double ms);
+
+// A line on a terminal's stderr that rewrites itself; nothing where stderr is no terminal.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool enabled);
+  ~ProgressLine();  // clears the line
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  void show(const std::string& text);
+  void clear();
+
+ private:
+  bool enabled_;
+  bool shown_ = false;
+};
+
+// Turns Ctrl-C into a question while it lives: interrupted() says whether it came, once.
+class InterruptGuard {
+ public:
+  InterruptGuard();
+  ~InterruptGuard();
+  InterruptGuard(const InterruptGuard&) = delete;
+  InterruptGuard& operator=(const InterruptGuard&) = delete;
+  static bool take();  // true if Ctrl-C came since the last call
+};
+
+// --- chat.cc
+struct ChatOptions {
+  std::string system;
+  SamplerParams sampler;
+  int max_tokens = -1;
+  std::vector<std::string> stop;
+};
+// Reads lines and answers them until end of input.
+Result<int> chat(Engine& engine, const ChatOptions& options);
+
+}  // namespace banyan

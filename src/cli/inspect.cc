@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// banyan inspect: what a model file is.
+#include "engine/inspect.h"
+
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "cli/cli.h"
+
+namespace banyan {
+namespace {
+
+struct InspectOptions {
+  CommonOptions common;
+  std::string model;
+};
+
+Json rope_json(const RopeSettings& rope) {
+  Json json = {{"dimensions", rope.rot_dim},
+               {"interleaved", rope.interleaved},
+               {"freq_base", rope.freq_base},
+               {"scaling", name(rope.scaling)}};
+  if (rope.scaling != RopeScaling::kNone) json["factor"] = rope.factor;
+  if (rope.scaling == RopeScaling::kYarn) json["original_context"] = rope.original_context;
+  return json;
+}
+
+Json facts_json(const ModelFacts& f) {
+  return {{"path", f.path},
+          {"architecture", f.architecture},
+          {"name", f.name},
+          {"license", f.license},
+          {"parameters", f.parameters},
+          {"bytes", f.bytes},
+          {"context_length", f.context_length},
+          {"layers", f.layers},
+          {"heads", f.heads},
+          {"kv_heads", f.kv_heads},
+          {"head_dim", f.head_dim},
+          {"vocab", f.vocab},
+          {"kv_bytes_per_token", f.kv_bytes_per_token},
+          {"types", f.types},
+          {"chat_template", f.chat_template},
+          {"rope", rope_json(f.rope)}};
+}
+
+void print_table(const ModelFacts& f) {
+  const auto line = [](const char* label, const std::string& value) {
+    fmt::print("{:<18} {}\n", label, value);
+  };
+  line("path", f.path);
+  line("name", f.name);
+  line("license", f.license);
+  line("architecture", f.architecture);
+  line("parameters", fmt::format("{:.1f} million", double(f.parameters) * 1e-6));
+  line("size", format_bytes(f.bytes));
+  line("context", fmt::format("{} tokens as trained", f.context_length));
+  line("layers", fmt::format("{}", f.layers));
+  line("heads", fmt::format("{} over {} KV heads of {}", f.heads, f.kv_heads, f.head_dim));
+  line("vocabulary", fmt::format("{} tokens", f.vocab));
+  line("KV", fmt::format("{} a token, {} at full context", format_bytes(f.kv_bytes_per_token),
+                         format_bytes(f.kv_bytes_per_token * f.context_length)));
+  std::string types;
+  for (const auto& [type, count] : f.types) types += fmt::format("{} {}  ", count, type);
+  line("tensors", types);
+  line("chat template", f.chat_template ? "yes" : "no");
+  line("rotary positions", rope_json(f.rope).dump());
+}
+
+Result<int> inspect(InspectOptions& o) {
+  if (!o.model.empty()) o.common.model = o.model;
+  auto path = model_path(o.common);
+  if (!path) return path.error();
+  auto k_type = parse_kv_type("-ctk", o.common.k_type);
+  if (!k_type) return k_type.error();
+  auto v_type = parse_kv_type("-ctv", o.common.v_type);
+  if (!v_type) return v_type.error();
+  auto facts = inspect_model(*path, *k_type, *v_type);
+  if (!facts) return facts.error();
+  if (o.common.json) {
+    print_json(facts_json(*facts));
+  } else {
+    print_table(*facts);
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command inspect_command() {
+  auto o = std::make_shared<InspectOptions>();
+  auto app = std::make_unique<CLI::App>("Says what a model file is.");
+  app->add_option("MODEL", o->model, "GGUF file (default: SmolLM2-135M-Instruct)");
+  add_common_options(*app, o->common, /*engine=*/false);
+  app->add_option("--ctk,--cache-type-k", o->common.k_type, "type of K: f32, f16 or bf16");
+  app->add_option("--ctv,--cache-type-v", o->common.v_type, "type of V: f32, f16 or bf16");
+  return {std::move(app), [o] { return inspect(*o); }};
+}
+
+}  // namespace banyan

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// banyan run: one prompt, one answer; without a prompt on a terminal, a chat.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <random>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+
+namespace banyan {
+namespace {
+
+struct RunOptions {
+  CommonOptions common;
+  std::string prompt;
+  std::string file;
+  std::string system;
+  int max_tokens = 128;
+  bool raw = false;
+  bool ignore_eos = false;
+  int64_t seed = -1;
+  std::vector<std::string> stop;
+  std::vector<std::string> logit_bias;
+  SamplerParams sampler;
+  bool prompt_given = false;
+  bool max_tokens_given = false;
+};
+
+// "15043+1.5", "15043-1", "15043-inf" as llama.cpp writes them.
+Result<std::pair<TokenId, float>> parse_logit_bias(const std::string& text) {
+  const size_t sign = text.find_first_of("+-", 1);
+  if (sign != std::string::npos && sign + 1 < text.size()) {
+    char* token_end = nullptr;
+    char* bias_end = nullptr;
+    const std::string token = text.substr(0, sign);
+    const std::string bias = text.substr(sign);
+    const long id = std::strtol(token.c_str(), &token_end, 10);
+    const float value = std::strtof(bias.c_str(), &bias_end);
+    const bool whole = *token_end == '\0' && *bias_end == '\0';
+    if (whole && id >= 0 && id <= INT32_MAX) return std::pair(static_cast<TokenId>(id), value);
+  }
+  return bad_input(
+      fmt::format("--logit-bias is \"{}\", expected a token id and a bias like 15043+1.5", text));
+}
+
+Result<SamplerParams> sampler_params(const RunOptions& o) {
+  SamplerParams params = o.sampler;
+  for (const std::string& text : o.logit_bias) {
+    auto bias = parse_logit_bias(text);
+    if (!bias) return bias.error();
+    params.logit_bias.push_back(*bias);
+  }
+  if (o.seed < -1) return bad_input(fmt::format("-s is {}, expected a seed >= 0, or -1", o.seed));
+  params.seed = o.seed >= 0 ? static_cast<uint64_t>(o.seed) : std::random_device{}();
+  return params;
+}
+
+Result<std::vector<TokenId>> prompt_tokens(const Engine& engine, const RunOptions& o) {
+  std::string text = o.prompt;
+  if (!o.file.empty()) {
+    auto read = read_text_file(o.file);
+    if (!read) return read.error();
+    text = *std::move(read);
+  }
+  if (o.raw) return engine.encode_raw(text);
+  std::vector<ChatMessage> messages;
+  if (!o.system.empty()) messages.push_back({"system", o.system});
+  messages.push_back({"user", std::move(text)});
+  return engine.encode_chat(messages);
+}
+
+Json logprobs_json(const Engine& engine, const Reply& reply) {
+  Json list = Json::array();
+  const auto entry = [&](TokenId token, float logprob) {
+    return Json{{"id", token},
+                {"token", std::string(engine.tokenizer().piece(token, Special::kParse))},
+                {"logprob", logprob}};
+  };
+  for (size_t i = 0; i < reply.tokens.size(); ++i) {
+    Json item = entry(reply.tokens[i], reply.logprobs[i]);
+    item["top_logprobs"] = Json::array();
+    for (const TokenLogprob& top : reply.top_logprobs[i]) {
+      item["top_logprobs"].push_back(entry(top.token, top.logprob));
+    }
+    list.push_back(std::move(item));
+  }
+  return list;
+}
+
+Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, double load_ms) {
+  const auto n = static_cast<double>(reply.tokens.size());
+  Json json;
+  json["text"] = reply.text;
+  json["tokens"] = reply.tokens;
+  json["finish_reason"] = name(reply.finish);
+  json["usage"] = {{"prompt_tokens", reply.prompt_tokens},
+                   {"completion_tokens", reply.tokens.size()},
+                   {"total_tokens", reply.prompt_tokens + reply.tokens.size()},
+                   {"prompt_tokens_details", {{"cached_tokens", reply.cached_tokens}}}};
+  json["timings"] = {
+      {"load_ms", load_ms},
+      {"prompt_ms", reply.prompt_ms},
+      {"prompt_per_second",
+       per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
+      {"predicted_ms", reply.predicted_ms},
+      {"predicted_per_second", per_second(std::max(0.0, n - 1), reply.predicted_ms)}};
+  json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", true}};
+  json["compute"] = o.common.compute;
+  json["memory"] = memory_json(engine.memory());
+  if (o.sampler.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, reply);
+  return json;
+}
+
+void print_figures(const Reply& reply, const RunOptions& o, double load_ms, const Engine& engine) {
+  const int computed = reply.prompt_tokens - reply.cached_tokens;
+  log_line(LogLevel::kInfo, log_level(o.common),
+           fmt::format("loaded in {:.0f} ms; prompt {} tokens in {:.0f} ms ({:.0f}/s); answer {} "
+                       "tokens at {:.1f}/s; compute {}, KV exact",
+                       load_ms, reply.prompt_tokens, reply.prompt_ms,
+                       per_second(computed, reply.prompt_ms), reply.tokens.size(),
+                       per_second(std::max<double>(0, double(reply.tokens.size()) - 1),
+                                  reply.predicted_ms),
+                       o.common.compute));
+  log_line(LogLevel::kInfo, log_level(o.common), memory_sentence(engine.memory()));
+}
+
+Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sampler,
+                   double load_ms) {
+  auto prompt = prompt_tokens(engine, o);
+  if (!prompt) return prompt.error();
+  Request request;
+  request.prompt = *std::move(prompt);
+  request.sampler = sampler;
+  request.max_tokens = o.max_tokens;
+  request.ignore_eos = o.ignore_eos;
+  request.stop = o.stop;
+  const int n = static_cast<int>(request.prompt.size());
+  if (o.common.context == 0 && o.max_tokens > 0 && n <= engine.context() &&
+      n + o.max_tokens > engine.context()) {
+    log_line(LogLevel::kWarn, log_level(o.common),
+             fmt::format("warning: {} + {} tokens pass the {} that the model was trained with",
+                         n, o.max_tokens, engine.context()));
+  }
+  const InterruptGuard interrupt;
+  ProgressLine progress(log_level(o.common) >= LogLevel::kInfo);
+  auto show_prompt = [&](int done, int total) {
+    if (done < total) progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
+    return !InterruptGuard::take();
+  };
+  auto show_text = [&](std::string_view text) {
+    progress.clear();
+    if (!o.common.json) {
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+    }
+    return !InterruptGuard::take();
+  };
+  const FunctionRef<bool(int, int)> on_prompt = show_prompt;
+  const FunctionRef<bool(std::string_view)> on_text = show_text;
+  auto reply = engine.generate(request, {&on_text, &on_prompt});
+  progress.clear();
+  if (!reply) return reply.error();
+  if (!reply->note.empty()) {
+    log_line(LogLevel::kWarn, log_level(o.common), "warning: the answer ends here: " + reply->note);
+  }
+  if (o.common.json) {
+    print_json(reply_json(engine, *reply, o, load_ms));
+  } else {
+    std::fputc('\n', stdout);
+    std::fflush(stdout);
+    print_figures(*reply, o, load_ms, engine);
+  }
+  return reply->finish == FinishReason::kCancelled ? 1 : 0;
+}
+
+Result<int> run(const RunOptions& o) {
+  const bool prompted = o.prompt_given || !o.file.empty();
+  if (o.prompt_given && !o.file.empty()) return bad_input("-p and -f are both given, expected one");
+  if (!prompted && (isatty(STDIN_FILENO) == 0 || o.common.json)) {
+    return bad_input("there is no prompt: give -p TEXT or -f FILE, or run on a terminal to chat");
+  }
+  if (o.max_tokens < -1 || o.max_tokens == 0) {
+    return bad_input(fmt::format("-n is {}, expected at least 1 (-1: until the context is full)",
+                                 o.max_tokens));
+  }
+  for (const std::string& stop : o.stop) {
+    if (stop.empty()) return bad_input("--stop is empty, expected some text");
+  }
+  auto sampler = sampler_params(o);
+  if (!sampler) return sampler.error();
+  const int64_t start = now_ns();
+  auto engine = open_engine(o.common);
+  if (!engine) return engine.error();
+  BANYAN_TRY(validate(*sampler, (*engine)->tokenizer().size()));
+  const double load_ms = ms_since(start);
+  if (prompted) return answer(**engine, o, *sampler, load_ms);
+  return chat(**engine, {o.system, *sampler, o.max_tokens_given ? o.max_tokens : -1, o.stop});
+}
+
+}  // namespace
+
+Command run_command() {
+  auto o = std::make_shared<RunOptions>();
+  auto app = std::make_unique<CLI::App>("Answers a prompt; on a terminal without -p, a chat.");
+  app->add_option("-p,--prompt", o->prompt, "the prompt");
+  app->add_option("-f,--file", o->file, "read the prompt from a file (-: standard input)");
+  app->add_option("--sys,--system-prompt", o->system, "-sys TEXT: what the system message says");
+  app->add_option("-n,--n-predict", o->max_tokens, "most tokens to generate (default 128)");
+  app->add_flag("--raw", o->raw, "no chat template: the text as it is");
+  app->add_flag("--ignore-eos", o->ignore_eos, "never end before -n tokens");
+  app->add_option("--stop", o->stop, "end where this text would come (again for more)")
+      ->take_all()
+      ->expected(1);
+  SamplerParams& s = o->sampler;
+  const char* group = "Sampling";
+  app->add_option("--temp", s.temperature, "temperature, 0 is greedy (0.8)")->group(group);
+  app->add_option("--top-k", s.top_k, "keep the k best, 0 all (40)")->group(group);
+  app->add_option("--top-p", s.top_p, "keep the best that make up p (0.95)")->group(group);
+  app->add_option("--min-p", s.min_p, "drop below p x the best (0.05)")->group(group);
+  app->add_option("--typical", s.typical_p, "locally typical, 1 off (1)")->group(group);
+  app->add_option("--repeat-penalty", s.repeat_penalty, "1 off (1)")->group(group);
+  app->add_option("--repeat-last-n", s.repeat_last_n, "tokens penalties see (64)")->group(group);
+  app->add_option("--presence-penalty", s.presence_penalty, "0 off (0)")->group(group);
+  app->add_option("--frequency-penalty", s.frequency_penalty, "0 off (0)")->group(group);
+  app->add_option("-l,--logit-bias", o->logit_bias, "ID+BIAS or ID-BIAS")->group(group);
+  app->add_option("-s,--seed", o->seed, "-1: a new one each time (-1)")->group(group);
+  app->add_option("--logprobs", s.top_logprobs, "alternatives to report")->group(group);
+  add_common_options(*app, o->common, /*engine=*/true);
+  CLI::App* parsed = app.get();
+  return {std::move(app), [o, parsed] {
+            o->prompt_given = parsed->count("-p") > 0;
+            o->max_tokens_given = parsed->count("-n") > 0;
+            return run(*o);
+          }};
+}
+
+}  // namespace banyan

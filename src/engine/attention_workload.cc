@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/attention_workload.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <random>
+
+#include "base/bytes.h"
+#include "tensor/cpu/kernels.h"
+
+namespace banyan {
+namespace {
+
+// Normal numbers are slow to make, and gigabytes of KV are wanted: everything is a piece of one
+// table, each from a place of its own.
+constexpr size_t kTableSize = size_t{1} << 20;
+
+std::vector<float> normal_numbers() {
+  std::mt19937_64 bits(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> table(kTableSize);
+  for (float& number : table) number = normal(bits);
+  return table;
+}
+
+std::vector<std::byte> as_type(const std::vector<float>& table, DType type, Isa isa) {
+  std::vector<std::byte> stored(table.size() * element_bytes(type));
+  const auto n = static_cast<int64_t>(table.size());
+  if (type == DType::kF32) {
+    std::memcpy(stored.data(), table.data(), stored.size());
+  } else if (type == DType::kF16) {
+    kernels(isa).f32_to_f16(table.data(), reinterpret_cast<uint16_t*>(stored.data()), n);
+  } else {
+    kernels(isa).f32_to_bf16(table.data(), reinterpret_cast<uint16_t*>(stored.data()), n);
+  }
+  return stored;
+}
+
+// splitmix64 (Steele, Lea, Flood 2014): a well mixed number for each index.
+uint64_t mixed(uint64_t index) {
+  uint64_t z = (index + 1) * 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+// Where piece `index` of `size` numbers begins in the table.
+size_t table_offset(uint64_t index, size_t size) { return mixed(index) % (kTableSize - size + 1); }
+
+uint64_t panels_of(int64_t begin, int64_t length) {
+  if (length == 0) return 0;
+  return (begin + length - 1) / kPanelTokens - begin / kPanelTokens + 1;
+}
+
+uint64_t panels_of(const AttentionCase& shape) {
+  return panels_of(0, shape.shared) + shape.n_sequences * panels_of(shape.shared, shape.own);
+}
+
+KvShape kv_shape(const AttentionCase& shape) {
+  return {shape.n_layers, shape.n_kv_heads, shape.head_dim, shape.kv_type, shape.kv_type};
+}
+
+}  // namespace
+
+uint64_t AttentionCase::visible_pairs() const {
+  const auto n = static_cast<uint64_t>(new_tokens);
+  const uint64_t before = static_cast<uint64_t>(length()) - n;  // what the first new token follows
+  return static_cast<uint64_t>(n_sequences) * (n * before + n * (n + 1) / 2);
+}
+
+uint64_t AttentionCase::kv_bytes_per_token() const {
+  return uint64_t{2} * n_kv_heads * head_dim * element_bytes(kv_type);
+}
+
+uint64_t AttentionCase::stored_kv_bytes() const {
+  const uint64_t positions = uint64_t(shared) + uint64_t(n_sequences) * uint64_t(own);
+  return positions * kv_bytes_per_token();
+}
+
+std::optional<uint64_t> AttentionCase::memory_bytes() const {
+  // Two factors below 2^32 each, so only what comes after them can overflow.
+  const auto kv = checked_mul(panels_of(*this), kv_shape(*this).panel_bytes());
+  const auto rows = checked_mul(n_rows(), uint64_t(n_heads) * head_dim * 2 * sizeof(float));
+  return kv && rows ? checked_add(*kv, *rows) : std::nullopt;
+}
+
+Result<AttentionWorkload> AttentionWorkload::create(const AttentionCase& shape, ThreadPool& pool,
+                                                    Isa isa) {
+  BANYAN_CHECK(shape.n_heads > 0 && shape.n_kv_heads > 0 && shape.n_heads % shape.n_kv_heads == 0 &&
+                   shape.head_dim > 0 && shape.n_layers > 0 && shape.n_sequences > 0,
+               "an attention case has heads, dimensions, layers and sequences");
+  BANYAN_CHECK(
+      shape.new_tokens >= 1 && shape.new_tokens <= std::max(shape.own, 1) && shape.length() >= 1,
+      "new tokens are positions of their sequence");
+  BANYAN_CHECK(size_t(shape.head_dim) * kPanelTokens <= kTableSize, "a panel fits the table");
+  auto panels =
+      PanelPool::create(kv_shape(shape), panels_of(shape) * kv_shape(shape).panel_bytes());
+  if (!panels) return panels.error();
+  try {
+    AttentionWorkload workload(shape, std::move(panels).value());
+    if (!workload.build_tree()) return failed("more panels of KV than can be numbered");
+    workload.fill(pool, isa);
+    return workload;
+  } catch (const std::bad_alloc&) {
+    return failed("no memory for the queries and the tree of this attention");
+  }
+}
+
+AttentionWorkload::AttentionWorkload(const AttentionCase& shape, PanelPool pool)
+    : shape_(shape),
+      pool_(std::move(pool)),
+      q_(static_cast<size_t>(shape.n_rows()) * shape.n_heads * shape.head_dim) {}
+
+bool AttentionWorkload::build_tree() {
+  const auto n_rows = static_cast<uint32_t>(shape_.n_rows());
+  uint32_t parent = NodeView::kNoParent;
+  if (shape_.shared > 0) {
+    if (!add_node(parent, 0, shape_.shared, 0, n_rows)) return false;
+    parent = 0;
+  }
+  for (uint32_t row = 0; row < n_rows; row += shape_.new_tokens) {
+    const uint32_t row_end = row + shape_.new_tokens;
+    if (shape_.own > 0 && !add_node(parent, shape_.shared, shape_.own, row, row_end)) return false;
+    const auto leaf = static_cast<uint32_t>(nodes_.size() - 1);
+    sequences_.push_back({.leaf = leaf, .row_begin = row, .row_end = row_end});
+    for (int32_t i = 0; i < shape_.new_tokens; ++i) {
+      row_pos_.push_back(shape_.length() - shape_.new_tokens + i);
+    }
+  }
+  return true;
+}
+
+bool AttentionWorkload::add_node(uint32_t parent, Position begin, int32_t length,
+                                 uint32_t row_begin, uint32_t row_end) {
+  NodeView node{.parent = parent,
+                .kv_begin = begin,
+                .kv_len = length,
+                .ref_begin = static_cast<uint32_t>(refs_.size()),
+                .row_begin = row_begin,
+                .row_end = row_end};
+  for (Position position = begin; position < begin + length;) {
+    const int slot = position % kPanelTokens;
+    const int slots = std::min(kPanelTokens - slot, begin + length - position);
+    const std::optional<PanelId> panel = pool_.allocate();
+    if (!panel) return false;
+    refs_.push_back({*panel, static_cast<uint8_t>(slot), static_cast<uint8_t>(slot + slots)});
+    position += slots;
+  }
+  node.ref_count = static_cast<uint32_t>(refs_.size()) - node.ref_begin;
+  nodes_.push_back(node);
+  return true;
+}
+
+void AttentionWorkload::fill(ThreadPool& pool, Isa isa) {
+  const std::vector<float> table = normal_numbers();
+  const std::vector<std::byte> stored = as_type(table, shape_.kv_type, isa);
+  const size_t element = element_bytes(shape_.kv_type);
+  const size_t panel_size = static_cast<size_t>(shape_.head_dim) * kPanelTokens;
+  const auto write = [&](std::byte* to, uint64_t piece) {
+    const size_t from = table_offset(piece, panel_size) * element;
+    std::memcpy(to, stored.data() + from, panel_size * element);
+  };
+  const uint32_t n_panels = pool_.used();
+  for (int layer = 0; layer < shape_.n_layers; ++layer) {
+    const KvPlanes planes = pool_.planes(layer);
+    for (int head = 0; head < shape_.n_kv_heads; ++head) {
+      const uint64_t plane = uint64_t(layer) * shape_.n_kv_heads + head;
+      pool.parallel_for(n_panels, 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t panel = begin; panel < end; ++panel) {
+          const uint64_t piece = (plane * n_panels + panel) * 2;
+          write(planes.k_panel(head, static_cast<PanelId>(panel)), piece);
+          write(planes.v_panel(head, static_cast<PanelId>(panel)), piece + 1);
+        }
+      });
+    }
+  }
+  const size_t dim = shape_.head_dim;
+  pool.parallel_for(shape_.n_rows() * shape_.n_heads, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint64_t piece = ~static_cast<uint64_t>(i);  // none of a panel
+      const float* from = table.data() + table_offset(piece, dim);
+      std::copy(from, from + dim, q_.data() + i * dim);
+    }
+  });
+}
+
+RowShape AttentionWorkload::row_shape() const {
+  return {.n_heads = shape_.n_heads, .n_kv_heads = shape_.n_kv_heads, .head_dim = shape_.head_dim};
+}
+
+TreeView AttentionWorkload::tree() const { return {nodes_, refs_, sequences_, row_pos_}; }
+
+AttendInputs AttentionWorkload::inputs(int layer) const {
+  return {.q = q_.data(),
+          .kv = pool_.planes(layer),
+          .n_heads = shape_.n_heads,
+          .scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim))};
+}
+
+}  // namespace banyan

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Attention by itself, without a model: panels of random K and V, rows of random Q, and the view of
+// a tree over them. What benchmarks and tests of attention work on.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "attention/executor.h"
+#include "attention/plan.h"
+#include "base/buffer.h"
+#include "base/isa.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "kv/pool.h"
+
+namespace banyan {
+
+// `n_sequences` sequences of shared + own positions, of which the last `new_tokens` are rows. The
+// counts are >= 0, those of heads, dimensions, layers, sequences and new tokens >= 1; n_heads is a
+// multiple of n_kv_heads, and the new tokens are positions of one sequence alone, unless there is
+// but one new token and nothing is.
+struct AttentionCase {
+  int n_heads = 32;
+  int n_kv_heads = 32;
+  int head_dim = 128;
+  DType kv_type = DType::kF16;  // f32, f16 or bf16
+  int n_layers = 1;
+  int n_sequences = 1;
+  int32_t shared = 0;      // positions at the beginning, which all sequences share
+  int32_t own = 0;         // further positions of each sequence
+  int32_t new_tokens = 1;  // 1: decoding; own: reading a prompt
+
+  int64_t n_rows() const { return int64_t{n_sequences} * new_tokens; }
+  int32_t length() const { return shared + own; }  // of one sequence
+
+  // (row, key) pairs of one layer where the row sees the key.
+  uint64_t visible_pairs() const;
+  // K and V of one position over the KV heads of one layer.
+  uint64_t kv_bytes_per_token() const;
+  // Each stored K and V of one layer once.
+  uint64_t stored_kv_bytes() const;
+  // Memory that AttentionWorkload::create takes, and as much as Q for an executor's output; nothing
+  // where this does not fit 64 bits.
+  std::optional<uint64_t> memory_bytes() const;
+};
+
+// Immutable after create(); moves leave views of it valid but for tree(), which is asked for again.
+class AttentionWorkload {
+ public:
+  // Scores are about N(0, 1): q, k and v are N(0, 1) and the scale is 1 / sqrt(head_dim). The same
+  // numbers for any number of threads. kFailed if the memory cannot be had.
+  static Result<AttentionWorkload> create(const AttentionCase& shape, ThreadPool& pool, Isa isa);
+
+  const AttentionCase& shape() const { return shape_; }
+  RowShape row_shape() const;
+  TreeView tree() const;
+  AttendInputs inputs(int layer) const;
+
+ private:
+  AttentionWorkload(const AttentionCase& shape, PanelPool pool);
+  bool build_tree();
+  bool add_node(uint32_t parent, Position begin, int32_t length, uint32_t row_begin,
+                uint32_t row_end);
+  void fill(ThreadPool& pool, Isa isa);
+
+  AttentionCase shape_;
+  PanelPool pool_;
+  AlignedArray<float> q_;  // [n_rows][n_heads][head_dim]
+  std::vector<NodeView> nodes_;
+  std::vector<PanelRef> refs_;
+  std::vector<SequenceView> sequences_;
+  std::vector<Position> row_pos_;
+};
+
+}  // namespace banyan

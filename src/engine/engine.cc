@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/bytes.h"
+#include "base/printable.h"
+#include "engine/vocabulary.h"
+#include "tensor/cpu/cpu_ops.h"
+
+namespace banyan {
+namespace {
+
+KvShape kv_shape(const Hyperparameters& hp, const EngineOptions& options) {
+  return {hp.n_layers, hp.n_kv_heads, hp.head_dim, options.k_type, options.v_type};
+}
+
+Result<std::optional<ChatTemplate>> load_chat_template(const ModelFile& file,
+                                                       const Tokenizer& tokenizer) {
+  const Vocabulary& v = tokenizer.vocabulary();
+  if (v.chat_template.empty()) return std::optional<ChatTemplate>();
+  const auto text = [&](TokenId id) {
+    return id < 0 ? std::string() : std::string(tokenizer.piece(id, Special::kParse));
+  };
+  auto parsed = ChatTemplate::create(v.chat_template, text(v.bos), text(v.eos));
+  if (!parsed) {
+    return bad_input(fmt::format("{}: chat template: {}", file.path(), parsed.error().message));
+  }
+  return std::optional<ChatTemplate>(*std::move(parsed));
+}
+
+// What the operations can multiply with; GGUF files may hold tensors of other types too.
+Result<void> check_weight_types(const ModelFile& file) {
+  for (const TensorInfo& tensor : file.tensors()) {
+    if (can_be_weight(tensor.type)) continue;
+    return bad_input(fmt::format("{}: tensor {} is {}, which cannot be a weight", file.path(),
+                                 printable(tensor.name), type_info(tensor.type)->name));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kCancelled: return "cancelled";
+  }
+  return "stop";
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& given) {
+  EngineOptions options = given;
+  auto file = ModelFile::open_gguf(options.model_path);
+  if (!file) return file.error();
+  BANYAN_TRY(check_weight_types(*file));
+  auto model = load_model(*file, options.rope);
+  if (!model) return model.error();
+  auto tokenizer = load_tokenizer(*file);
+  if (!tokenizer) return tokenizer.error();
+  if (tokenizer->size() > model->hp.vocab) {
+    return bad_input(fmt::format("{}: the vocabulary has {} tokens, the embedding {} rows",
+                                 file->path(), tokenizer->size(), model->hp.vocab));
+  }
+  auto chat_template = load_chat_template(*file, *tokenizer);
+  if (!chat_template) return chat_template.error();
+
+  apply_isa_cap(options.isa);
+  if (options.n_threads == 0) options.n_threads = ThreadPool::physical_cores();
+  if (options.kv_budget_bytes == 0) options.kv_budget_bytes = available_memory() / 4;
+  auto pool = PanelPool::create(kv_shape(model->hp, options), options.kv_budget_bytes);
+  if (!pool) return pool.error();
+  return std::unique_ptr<Engine>(new Engine(std::move(options), *std::move(file),
+                                            *std::move(model), *std::move(tokenizer),
+                                            *std::move(chat_template), *std::move(pool)));
+}
+
+Engine::Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tokenizer,
+               std::optional<ChatTemplate> chat_template, PanelPool pool)
+    : options_(std::move(options)),
+      context_given_(options_.context > 0),
+      file_(std::move(file)),
+      model_(std::move(model)),
+      tokenizer_(std::move(tokenizer)),
+      chat_template_(std::move(chat_template)),
+      threads_(options_.n_threads, init_worker_thread),
+      ops_(make_cpu_ops(threads_, {options_.compute, options_.deterministic, options_.isa})),
+      attention_(options_.attention == AttentionDevice::kCpu
+                     ? make_cpu_executor(threads_, options_.isa)
+                     : make_reference_executor()),
+      pool_(std::move(pool)),
+      tree_(pool_),
+      steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads},
+             options_.plan_method, options_.max_rows) {
+  if (!context_given_) options_.context = model_.hp.context_length;
+}
+
+Engine::~Engine() = default;
+
+std::vector<TokenId> Engine::encode_raw(std::string_view text) const {
+  const Vocabulary& v = tokenizer_.vocabulary();
+  std::vector<TokenId> tokens = tokenizer_.encode(text, Special::kParse);
+  if (v.add_bos && v.bos >= 0) tokens.insert(tokens.begin(), v.bos);
+  return tokens;
+}
+
+Result<std::vector<TokenId>> Engine::encode_chat(std::span<const ChatMessage> messages) const {
+  if (!chat_template_) {
+    return bad_input(fmt::format(
+        "{} has no chat template; give the text as it is with --raw", file_.path()));
+  }
+  auto text = chat_template_->render(messages, /*add_generation_prompt=*/true);
+  if (!text) {
+    return bad_input(fmt::format("{}: chat template: {}", file_.path(), text.error().message));
+  }
+  // Most templates write BOS themselves; it must not stand there twice.
+  const Vocabulary& v = tokenizer_.vocabulary();
+  std::vector<TokenId> tokens = tokenizer_.encode(*text, Special::kParse);
+  if (v.add_bos && v.bos >= 0 && (tokens.empty() || tokens.front() != v.bos)) {
+    tokens.insert(tokens.begin(), v.bos);
+  }
+  return tokens;
+}
+
+MemoryUse Engine::memory() const {
+  return {file_.file_bytes(), pool_.budget_bytes(), pool_.peak_bytes(), steps_.activation_bytes(),
+          ops_->scratch_bytes() + attention_->workspace_bytes()};
+}
+
+}  // namespace banyan

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The engine: a model, its KV and its workers behind one object. Requests go in, replies come out.
+// Not thread safe: one thread drives an engine; all parallelism is inside.
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "base/result.h"
+#include "engine/options.h"
+#include "engine/step.h"
+#include "files/model_file.h"
+#include "sample/sampler.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace banyan {
+
+class CpuOps;
+
+struct Request {
+  std::vector<TokenId> prompt;    // at least one token
+  SamplerParams sampler;
+  int max_tokens = 128;           // -1: until the context is full
+  bool ignore_eos = false;        // tokens that end a text are never chosen
+  std::vector<std::string> stop;  // generation ends where one of these would be written
+};
+
+enum class FinishReason { kStop, kLength, kCancelled };
+std::string_view name(FinishReason reason);
+
+struct Reply {
+  std::string text;
+  std::vector<TokenId> tokens;  // the generated ones; a token that ended the text is not among them
+  std::vector<float> logprobs;  // of the model, for each token
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  // for each token, if asked for
+  FinishReason finish = FinishReason::kStop;
+  int prompt_tokens = 0;
+  int cached_tokens = 0;  // of the prompt, whose KV was there already
+  double prompt_ms = 0;   // until the first token was chosen
+  double predicted_ms = 0;
+  uint64_t kv_bytes_peak = 0;
+  std::string note;  // why a reply ended early, where nobody asked it to; usually empty
+};
+
+// Called on the driving thread.
+struct Listener {
+  // New text; returning false ends the reply (kCancelled). May be null.
+  const FunctionRef<bool(std::string_view)>* on_text = nullptr;
+  // Prompt tokens done so far, of all; returning false cancels. May be null.
+  const FunctionRef<bool(int done, int total)>* on_prompt = nullptr;
+};
+
+// Where the bytes of a running engine are.
+struct MemoryUse {
+  uint64_t weights = 0;      // the mapped file
+  uint64_t kv_budget = 0;    // most that KV may take
+  uint64_t kv_peak = 0;      // most that it took
+  uint64_t activations = 0;  // of a step of max_rows rows, and logits
+  uint64_t scratch = 0;      // weight slices, attention states
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options);
+  ~Engine();
+
+  // Runs one request. kBadInput for a prompt that does not fit the context or the KV budget;
+  // kCancelled is no error but Reply::finish.
+  Result<Reply> generate(const Request& request, const Listener& listener = {});
+
+  // The prompt's tokens: BOS where the model's file asks for one, then the text. The text of a chat
+  // template brings its own special tokens.
+  std::vector<TokenId> encode_raw(std::string_view text) const;
+  // The messages through the model's chat template, ready for the answer.
+  Result<std::vector<TokenId>> encode_chat(std::span<const ChatMessage> messages) const;
+
+  const EngineOptions& options() const { return options_; }  // resolved: no zeros for "default"
+  const Model& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  int context() const;  // positions a sequence may have; as trained where not given
+  MemoryUse memory() const;
+  const PanelPool& pool() const { return pool_; }
+
+  // For evaluation and benchmarks, which drive steps themselves.
+  KvTree& tree() { return tree_; }
+  StepRunner& steps() { return steps_; }
+
+ private:
+  Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tokenizer,
+         std::optional<ChatTemplate> chat_template, PanelPool pool);
+  Result<void> admit(const Request& request) const;
+  Result<bool> prefill(SeqId seq, std::span<const TokenId> rest, int cached,
+                       const Listener& listener);
+
+  EngineOptions options_;
+  bool context_given_;
+  ModelFile file_;
+  Model model_;
+  Tokenizer tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
+  ThreadPool threads_;
+  std::unique_ptr<CpuOps> ops_;
+  std::unique_ptr<AttentionExecutor> attention_;
+  PanelPool pool_;
+  KvTree tree_;
+  StepRunner steps_;
+};
+
+}  // namespace banyan

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What an engine is opened with.
+
+#include <cstdint>
+#include <string>
+
+#include "attention/plan.h"
+#include "base/isa.h"
+#include "model/model.h"
+#include "tensor/dtype.h"
+#include "tensor/ops.h"
+
+namespace banyan {
+
+enum class AttentionDevice {
+  kCpu,        // SIMD kernels on the workers
+  kReference,  // plain loops in double: slow, for checking
+};
+
+struct EngineOptions {
+  std::string model_path;                // a GGUF file
+  int n_threads = 0;                     // 0: physical cores
+  int context = 0;                       // 0: as trained
+  uint64_t kv_budget_bytes = 0;          // 0: a quarter of free memory
+  DType k_type = DType::kF16;            // f32, f16 or bf16
+  DType v_type = DType::kF16;
+  Compute compute = Compute::kAuto;
+  bool deterministic = false;
+  Isa isa = detect_isa();                // highest instruction set that kernels may use
+  RopeOverrides rope;
+  PlanMethod plan_method = PlanMethod::kAuto;
+  AttentionDevice attention = AttentionDevice::kCpu;
+  int max_rows = 512;                    // rows of a step: prefill comes in pieces of this size
+};
+
+}  // namespace banyan

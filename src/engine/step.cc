@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/step.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/clock.h"
+
+namespace banyan {
+
+StepRunner::StepRunner(const Model& model, PanelPool& pool, KvTree& tree, StepDevice device,
+                       PlanMethod method, int max_rows)
+    : model_(model),
+      tree_(tree),
+      device_(device),
+      method_(method),
+      shape_{model.hp.n_heads, model.hp.n_kv_heads, model.hp.head_dim},
+      activations_(model.hp, max_rows) {
+  for (int layer = 0; layer < model.hp.n_layers; ++layer) planes_.push_back(pool.planes(layer));
+}
+
+void StepRunner::reserve_logits(int64_t rows) {
+  logits_.reserve_discarding(static_cast<size_t>(rows) * model_.hp.vocab);
+}
+
+// Either all pieces get their slots or none does.
+Result<void> StepRunner::extend(std::span<const Piece> pieces) {
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    auto extended = tree_.extend(pieces[i].seq, pieces[i].tokens);
+    if (extended) continue;
+    for (size_t j = 0; j < i; ++j) {
+      const auto added = static_cast<int32_t>(pieces[j].tokens.size());
+      tree_.truncate(pieces[j].seq, tree_.length(pieces[j].seq) - added);
+    }
+    return extended.error();
+  }
+  return {};
+}
+
+// Depth-first order: sequences sorted by their paths, so that the users of every node are
+// neighbours.
+void StepRunner::order_pieces(std::span<const Piece> pieces) {
+  path_nodes_.clear();
+  path_begin_.assign(1, 0);
+  for (const Piece& piece : pieces) {
+    tree_.path(piece.seq, path_nodes_);
+    path_begin_.push_back(static_cast<uint32_t>(path_nodes_.size()));
+  }
+  order_.resize(pieces.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  const auto path = [&](uint32_t piece) {
+    return std::span(path_nodes_).subspan(path_begin_[piece],
+                                          path_begin_[piece + 1] - path_begin_[piece]);
+  };
+  std::sort(order_.begin(), order_.end(), [&](uint32_t a, uint32_t b) {
+    const auto pa = path(a);
+    const auto pb = path(b);
+    return std::lexicographical_compare(pa.begin(), pa.end(), pb.begin(), pb.end());
+  });
+}
+
+// Numbers the rows and lists the nodes that they see.
+void StepRunner::view_tree(std::span<const Piece> pieces) {
+  nodes_.clear();
+  refs_.clear();
+  sequences_.clear();
+  positions_.clear();
+  tokens_.clear();
+  slots_.clear();
+  row_begin_.resize(pieces.size());
+  ++current_stamp_;
+  for (const uint32_t p : order_) {
+    const Piece& piece = pieces[p];
+    const auto row = static_cast<uint32_t>(tokens_.size());
+    const auto row_end = row + static_cast<uint32_t>(piece.tokens.size());
+    row_begin_[p] = row;
+    uint32_t parent = NodeView::kNoParent;
+    for (uint32_t i = path_begin_[p]; i < path_begin_[p + 1]; ++i) {
+      const NodeId id = path_nodes_[i];
+      if (id >= stamp_.size()) {
+        stamp_.resize(id + 64, 0);
+        view_index_.resize(id + 64, 0);
+      }
+      if (stamp_[id] != current_stamp_) {
+        stamp_[id] = current_stamp_;
+        view_index_[id] = static_cast<uint32_t>(nodes_.size());
+        const KvTree::Node& node = tree_.node(id);
+        nodes_.push_back({parent, node.begin, static_cast<int32_t>(node.tokens.size()),
+                          static_cast<uint32_t>(refs_.size()),
+                          static_cast<uint32_t>(node.refs.size()), row, row_end});
+        refs_.insert(refs_.end(), node.refs.begin(), node.refs.end());
+      }
+      parent = view_index_[id];
+      nodes_[parent].row_end = row_end;
+    }
+    sequences_.push_back({parent, row, row_end});
+    const Position end = tree_.length(piece.seq);
+    Position position = end - static_cast<Position>(piece.tokens.size());
+    for (const TokenId token : piece.tokens) {
+      tokens_.push_back(token);
+      slots_.push_back(tree_.slot(piece.seq, position));
+      positions_.push_back(position++);
+    }
+  }
+}
+
+Result<void> StepRunner::run(std::span<const Piece> pieces) {
+  const int64_t plan_start = now_ns();
+  size_t rows = 0;
+  size_t wanted = 0;
+  for (const Piece& piece : pieces) {
+    BANYAN_CHECK(!piece.tokens.empty(), "a piece without tokens");
+    rows += piece.tokens.size();
+    wanted += piece.logit_indices.size();
+  }
+  BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
+  BANYAN_TRY(extend(pieces));
+  order_pieces(pieces);
+  view_tree(pieces);
+  make_plan(method_, {nodes_, refs_, sequences_, positions_}, shape_, {device_.n_workers}, plan_);
+  device_.attention->prepare(plan_, planes_[0].shape, model_.hp.n_heads);
+  plan_ns_ += now_ns() - plan_start;
+
+  logit_rows_.clear();
+  logit_begin_.resize(pieces.size());
+  for (const uint32_t p : order_) {
+    logit_begin_[p] = static_cast<uint32_t>(logit_rows_.size());
+    for (const uint32_t index : pieces[p].logit_indices) {
+      logit_rows_.push_back(row_begin_[p] + index);
+    }
+  }
+  reserve_logits(static_cast<int64_t>(wanted));
+  const int64_t vocab = model_.hp.vocab;
+  const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
+  forward(model_, {tokens_, slots_, &plan_, planes_, logit_rows_}, *device_.ops,
+          *device_.attention, activations_, logits, times_);
+  return {};
+}
+
+}  // namespace banyan

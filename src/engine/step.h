@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// One step: new tokens of some sequences go through the model together. This is where the rooms
+// meet: the tree gives slots and paths, the planner a plan, the model the logits.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention/executor.h"
+#include "attention/plan.h"
+#include "base/thread_pool.h"
+#include "kv/pool.h"
+#include "kv/tree.h"
+#include "model/forward.h"
+#include "model/model.h"
+#include "tensor/ops.h"
+
+namespace banyan {
+
+// New tokens of one sequence, in order; they become its next positions.
+struct Piece {
+  SeqId seq = 0;
+  std::span<const TokenId> tokens;          // at least one
+  std::span<const uint32_t> logit_indices;  // of these tokens, ascending; whose logits are wanted
+};
+
+struct StepDevice {
+  Ops* ops = nullptr;
+  AttentionExecutor* attention = nullptr;
+  int n_workers = 1;
+};
+
+// Runs steps for one model. Not thread safe; allocates nothing once steps of a size have been seen.
+class StepRunner {
+ public:
+  // All references must outlive the runner.
+  StepRunner(const Model& model, PanelPool& pool, KvTree& tree, StepDevice device,
+             PlanMethod method, int max_rows);
+
+  // Extends every piece's sequence and runs the model over all of them. kFailed, with the tree
+  // unchanged, if the KV budget cannot hold the new tokens. Requires distinct sequences and at most
+  // max_rows() tokens together.
+  Result<void> run(std::span<const Piece> pieces);
+
+  // Of the last run: logits, [vocab], after the token that the piece's logit_indices[i] names.
+  std::span<const float> logits(size_t piece, size_t i) const {
+    const size_t vocab = model_.hp.vocab;
+    return logits_.span().subspan((logit_begin_[piece] + i) * vocab, vocab);
+  }
+
+  // Room for `rows` wanted logits, so that run() need not allocate.
+  void reserve_logits(int64_t rows);
+
+  // How the next steps are planned.
+  void set_plan_method(PlanMethod method) { method_ = method; }
+
+  int max_rows() const { return activations_.max_rows(); }
+  const StepTimes& times() const { return times_; }  // summed over all steps
+  const Plan& plan() const { return plan_; }         // of the last step
+  double plan_ms() const { return plan_ns_ * 1e-6; }
+  uint64_t activation_bytes() const {
+    return activations_.bytes() + logits_.size() * sizeof(float);
+  }
+
+ private:
+  Result<void> extend(std::span<const Piece> pieces);
+  void order_pieces(std::span<const Piece> pieces);
+  void view_tree(std::span<const Piece> pieces);
+
+  const Model& model_;
+  KvTree& tree_;
+  StepDevice device_;
+  PlanMethod method_;
+  RowShape shape_;
+  std::vector<KvPlanes> planes_;  // [n_layers]
+  Activations activations_;
+  AlignedArray<float> logits_;  // [wanted][vocab]
+  StepTimes times_;
+  int64_t plan_ns_ = 0;
+  Plan plan_;
+
+  // Scratch of a step, kept for its capacity.
+  std::vector<NodeId> path_nodes_;        // paths of all pieces, one after another
+  std::vector<uint32_t> path_begin_;      // [pieces + 1] into path_nodes_
+  std::vector<uint32_t> order_;           // pieces in depth-first order
+  std::vector<uint32_t> view_index_;      // by NodeId: its place in nodes_, where stamp_ is current
+  std::vector<uint64_t> stamp_;           // by NodeId
+  uint64_t current_stamp_ = 0;
+  std::vector<NodeView> nodes_;
+  std::vector<PanelRef> refs_;
+  std::vector<SequenceView> sequences_;
+  std::vector<Position> positions_;
+  std::vector<TokenId> tokens_;
+  std::vector<KvSlot> slots_;
+  std::vector<uint32_t> logit_rows_;      // ascending rows
+  std::vector<uint32_t> row_begin_;       // by piece: its first row
+  std::vector<uint32_t> logit_begin_;     // by piece: its first row of logits_
+};
+
+}  // namespace banyan

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kv/tree.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/check.h"
+
+namespace banyan {
+namespace {
+
+// Which of a node's refs holds a position: refs follow the absolute grid, one for each panel.
+size_t ref_index(Position begin, Position position) {
+  return static_cast<size_t>(position / kPanelTokens - begin / kPanelTokens);
+}
+
+}  // namespace
+
+KvTree::KvTree(PanelPool& pool) : pool_(pool) {
+  BANYAN_CHECK(pool.used() == 0, "a pool belongs to one tree");
+  // Room for every panel, so that none is made in extend(); beyond this many (16 M positions) the
+  // vector grows as any other.
+  constexpr uint32_t kReservedPanels = 1 << 20;
+  panel_uses_.reserve(std::min(pool.capacity(), kReservedPanels));
+  nodes_.emplace_back().live = true;
+}
+
+// --- sequences -----------------------------------------------------------------------------------
+
+const KvTree::Sequence& KvTree::sequence(SeqId seq) const {
+  BANYAN_CHECK(seq < sequences_.size() && sequences_[seq].live, "a live sequence");
+  return sequences_[seq];
+}
+
+KvTree::Sequence& KvTree::sequence(SeqId seq) {
+  return const_cast<Sequence&>(std::as_const(*this).sequence(seq));
+}
+
+SeqId KvTree::new_sequence(NodeId leaf) {
+  if (free_sequences_.empty()) {
+    free_sequences_.push_back(static_cast<SeqId>(sequences_.size()));
+    sequences_.emplace_back();
+  }
+  const SeqId seq = free_sequences_.back();
+  free_sequences_.pop_back();
+  sequences_[seq] = {.leaf = leaf, .reserved = 0, .live = true};
+  return seq;
+}
+
+KvTree::Opened KvTree::open(std::span<const TokenId> prompt, int32_t max_match) {
+  BANYAN_CHECK(max_match >= 0, "a number of positions");
+  const Match match = longest_match(prompt.first(std::min<size_t>(prompt.size(), max_match)));
+  NodeId leaf = match.node;
+  if (match.length < nodes_[leaf].end()) leaf = split(leaf, match.length - nodes_[leaf].begin);
+  retain_path(leaf);
+  return {new_sequence(leaf), match.length};
+}
+
+SeqId KvTree::fork(SeqId seq) {
+  const NodeId leaf = sequence(seq).leaf;
+  retain_path(leaf);
+  return new_sequence(leaf);
+}
+
+void KvTree::close(SeqId seq) {
+  const NodeId leaf = sequence(seq).leaf;
+  sequence(seq).live = false;
+  free_sequences_.push_back(seq);
+  release_path(leaf);
+  if (!is_evictable(leaf)) return;
+  std::vector<TokenId>& tokens = nodes_[leaf].tokens;
+  if (tokens.capacity() > 2 * tokens.size()) tokens.shrink_to_fit();  // what reserve() took
+  note_if_evictable(leaf);
+  drop_duplicate(leaf);
+}
+
+Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
+  if (tokens.empty()) return {};
+  NodeId leaf = sequence(seq).leaf;
+  BANYAN_CHECK(tokens.size() <= size_t(std::numeric_limits<Position>::max() - nodes_[leaf].end()),
+               "positions fit their type");
+  // With all of its unused children evicted, the sole user of a node appends in place.
+  const bool may_append = leaf != kRoot && nodes_[leaf].users == 1;
+  if (panels_to_extend(leaf, tokens.size(), may_append) > available_panels()) {
+    return budget_error(leaf, tokens.size());
+  }
+  const auto is_short = [&] {
+    return free_panels() < panels_to_extend(leaf, tokens.size(), appends_in_place(leaf));
+  };
+  while (is_short()) {
+    const bool freed = evict_panel();
+    BANYAN_CHECK(freed || !is_short(), "available panels are free or can be evicted");
+  }
+  if (!appends_in_place(leaf)) {
+    const NodeId child = new_node(leaf, nodes_[leaf].end());
+    reserve_node(child, sequence(seq).reserved);
+    nodes_[child].users = 1;
+    append(child, tokens);
+    insert_child(leaf, child);
+    sequence(seq).leaf = child;
+  } else {
+    append(leaf, tokens);
+  }
+  return {};
+}
+
+void KvTree::truncate(SeqId seq, int32_t length) {
+  NodeId leaf = sequence(seq).leaf;
+  BANYAN_CHECK(length >= 0 && length <= nodes_[leaf].end(), "a length that the sequence has");
+  ++clock_;
+  while (nodes_[leaf].end() > length) {
+    BANYAN_CHECK(nodes_[leaf].users == 1, "truncated positions belong to one live sequence");
+    const bool has_children = !nodes_[leaf].children.empty();
+    const int32_t kept = length - nodes_[leaf].begin;
+    if (kept > 0 && !has_children) {
+      shrink(leaf, kept);
+      break;
+    }
+    const NodeId dropped = leaf;
+    leaf = kept > 0 ? split(leaf, kept) : nodes_[leaf].parent;
+    release_node(nodes_[dropped]);
+    if (!has_children) remove_leaf(dropped);
+  }
+  sequence(seq).leaf = leaf;
+}
+
+int32_t KvTree::length(SeqId seq) const { return nodes_[sequence(seq).leaf].end(); }
+
+KvSlot KvTree::slot(SeqId seq, Position position) const {
+  const Node* node = &nodes_[sequence(seq).leaf];
+  BANYAN_CHECK(position >= 0 && position < node->end(), "a position of the sequence");
+  while (position < node->begin) node = &nodes_[node->parent];
+  return {node->refs[ref_index(node->begin, position)].panel, position % kPanelTokens};
+}
+
+void KvTree::path(SeqId seq, std::vector<NodeId>& out) const {
+  const size_t first = out.size();
+  for (NodeId id = sequence(seq).leaf; id != kRoot; id = nodes_[id].parent) out.push_back(id);
+  std::reverse(out.begin() + first, out.end());
+}
+
+void KvTree::reserve(SeqId seq, int32_t length) {
+  Sequence& s = sequence(seq);
+  s.reserved = std::max(s.reserved, length);
+  if (appends_in_place(s.leaf)) reserve_node(s.leaf, s.reserved);
+}
+
+// --- matching ------------------------------------------------------------------------------------
+
+std::span<const NodeId> KvTree::children_beginning_with(const Node& parent, TokenId token) const {
+  const auto first_token = [this](NodeId id) { return nodes_[id].tokens.front(); };
+  const std::vector<NodeId>& all = parent.children;
+  const auto begin = std::ranges::lower_bound(all, token, {}, first_token);
+  return {begin, std::ranges::upper_bound(begin, all.end(), token, {}, first_token)};
+}
+
+// Sequences that computed the same tokens side by side leave siblings that begin alike, so every
+// such branch is followed.
+KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt) {
+  Match best;
+  search_.assign(1, kRoot);
+  while (!search_.empty() && size_t(best.length) < prompt.size()) {
+    const NodeId id = search_.back();
+    search_.pop_back();
+    const Node& node = nodes_[id];
+    const std::span<const TokenId> rest = prompt.subspan(node.begin);
+    const auto differs = std::ranges::mismatch(node.tokens, rest);
+    const int32_t length = node.begin + static_cast<int32_t>(differs.in2 - rest.begin());
+    if (length > best.length) best = {id, length};
+    if (length == node.end() && size_t(length) < prompt.size()) {
+      const std::span<const NodeId> next = children_beginning_with(node, prompt[length]);
+      search_.insert(search_.end(), next.begin(), next.end());
+    }
+  }
+  return best;
+}
+
+void KvTree::insert_child(NodeId parent, NodeId child) {
+  std::vector<NodeId>& children = nodes_[parent].children;
+  const std::span<const NodeId> alike =
+      children_beginning_with(nodes_[parent], nodes_[child].tokens.front());
+  children.insert(children.begin() + (alike.data() + alike.size() - children.data()), child);
+}
+
+void KvTree::erase_child(NodeId parent, NodeId child) {
+  std::vector<NodeId>& children = nodes_[parent].children;
+  const std::span<const NodeId> alike =
+      children_beginning_with(nodes_[parent], nodes_[child].tokens.front());
+  const auto at = std::ranges::find(alike, child);
+  BANYAN_CHECK(at != alike.end(), "a parent knows its child");
+  children.erase(children.begin() + (&*at - children.data()));
+}
+
+// --- nodes ---------------------------------------------------------------------------------------
+
+NodeId KvTree::new_node(NodeId parent, Position begin) {
+  if (free_nodes_.empty()) {
+    free_nodes_.push_back(static_cast<NodeId>(nodes_.size()));
+    nodes_.emplace_back();
+    // So that eviction, which runs inside extend(), does not allocate.
+    free_nodes_.reserve(nodes_.capacity());
+    evictable_.reserve(2 * nodes_.capacity());
+  }
+  const NodeId id = free_nodes_.back();
+  free_nodes_.pop_back();
+  Node& node = nodes_[id];
+  node.parent = parent;
+  node.begin = begin;
+  node.last_use = clock_;
+  node.live = true;
+  return id;
+}
+
+void KvTree::remove_leaf(NodeId id) {
+  const NodeId parent = nodes_[id].parent;
+  erase_child(parent, id);
+  shrink(id, 0);
+  nodes_[id] = Node{};
+  free_nodes_.push_back(id);
+  note_if_evictable(parent);
+}
+
+// Cuts a node in two at `offset` in (0, size) and returns the upper half, which is new. The lower
+// half keeps the id, so that its sequences and children need no change.
+NodeId KvTree::split(NodeId id, int32_t offset) {
+  const NodeId upper_id = new_node(nodes_[id].parent, nodes_[id].begin);
+  Node& upper = nodes_[upper_id];
+  Node& lower = nodes_[id];
+  BANYAN_CHECK(offset > 0 && offset < int32_t(lower.tokens.size()), "both halves have positions");
+  std::ranges::replace(nodes_[lower.parent].children, id, upper_id);
+  upper.children.assign(1, id);
+  upper.users = lower.users;
+  upper.last_use = lower.last_use;
+  upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + offset);
+  lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + offset);
+
+  const Position border = lower.begin + offset;
+  const auto border_ref = lower.refs.begin() + ref_index(lower.begin, border);
+  upper.refs.assign(lower.refs.begin(), border_ref);
+  if (const auto slot = static_cast<uint8_t>(border % kPanelTokens); slot != 0) {
+    upper.refs.push_back({border_ref->panel, border_ref->slot_begin, slot});
+    border_ref->slot_begin = slot;
+    add_panel_use(border_ref->panel, lower.users > 0);
+  }
+  lower.refs.erase(lower.refs.begin(), border_ref);
+  lower.parent = upper_id;
+  lower.begin = border;
+  return upper_id;
+}
+
+// Requires free panels for what does not fit the node's last one.
+void KvTree::append(NodeId id, std::span<const TokenId> tokens) {
+  Node& node = nodes_[id];
+  positions_ += tokens.size();
+  while (!tokens.empty()) {
+    const int slot = node.end() % kPanelTokens;
+    if (slot == 0 || node.refs.empty()) {
+      const std::optional<PanelId> panel = pool_.allocate();
+      BANYAN_CHECK(panel.has_value(), "panels were counted before");
+      add_panel_use(*panel, node.users > 0);
+      node.refs.push_back({*panel, static_cast<uint8_t>(slot), static_cast<uint8_t>(slot)});
+    }
+    const size_t taken = std::min<size_t>(kPanelTokens - slot, tokens.size());
+    node.refs.back().slot_end = static_cast<uint8_t>(slot + taken);
+    node.tokens.insert(node.tokens.end(), tokens.begin(), tokens.begin() + taken);
+    tokens = tokens.subspan(taken);
+  }
+}
+
+// Takes positions from the end of a node without children until `size` are left.
+void KvTree::shrink(NodeId id, size_t size) {
+  Node& node = nodes_[id];
+  BANYAN_CHECK(node.children.empty() && size <= node.tokens.size(), "nothing builds on the end");
+  positions_ -= node.tokens.size() - size;
+  node.tokens.resize(size);
+  while (!node.refs.empty()) {
+    PanelRef& last = node.refs.back();
+    const Position last_begin = std::max(
+        node.begin, (node.begin / kPanelTokens + Position(node.refs.size()) - 1) * kPanelTokens);
+    if (last_begin < node.end()) {
+      last.slot_end = static_cast<uint8_t>(last.slot_begin + (node.end() - last_begin));
+      break;
+    }
+    drop_panel_use(last.panel, node.users > 0);
+    node.refs.pop_back();
+  }
+}
+
+void KvTree::reserve_node(NodeId id, int32_t length) {
+  Node& node = nodes_[id];
+  if (length <= node.end()) return;
+  node.tokens.reserve(length - node.begin);
+  node.refs.reserve(ref_index(node.begin, length - 1) + 1);
+}
+
+// Of two siblings without users below, one of which begins with all tokens of the other, the
+// shorter goes: requests that repeat each other would fill the cache with the same KV.
+void KvTree::drop_duplicate(NodeId leaf) {
+  const Node& node = nodes_[leaf];
+  const auto begins_with = [this](NodeId longer, NodeId shorter) {
+    const std::vector<TokenId>& a = nodes_[longer].tokens;
+    const std::vector<TokenId>& b = nodes_[shorter].tokens;
+    return a.size() >= b.size() && std::equal(b.begin(), b.end(), a.begin());
+  };
+  for (const NodeId sibling : children_beginning_with(nodes_[node.parent], node.tokens.front())) {
+    if (sibling == leaf) continue;
+    if (begins_with(sibling, leaf)) return remove_leaf(leaf);
+    if (is_evictable(sibling) && begins_with(leaf, sibling)) return remove_leaf(sibling);
+  }
+}
+
+// --- users and panels ----------------------------------------------------------------------------
+
+void KvTree::retain_node(Node& node) {
+  node.last_use = clock_;
+  if (node.users++ > 0) return;
+  for (const PanelRef& ref : node.refs) {
+    if (panel_uses_[ref.panel].pinned++ == 0) ++pinned_panels_;
+  }
+}
+
+void KvTree::release_node(Node& node) {
+  node.last_use = clock_;
+  if (--node.users > 0) return;
+  for (const PanelRef& ref : node.refs) {
+    if (--panel_uses_[ref.panel].pinned == 0) --pinned_panels_;
+  }
+}
+
+void KvTree::retain_path(NodeId leaf) {
+  ++clock_;
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) retain_node(nodes_[id]);
+  retain_node(nodes_[kRoot]);
+}
+
+void KvTree::release_path(NodeId leaf) {
+  ++clock_;
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) release_node(nodes_[id]);
+  release_node(nodes_[kRoot]);
+}
+
+void KvTree::add_panel_use(PanelId panel, bool pinned) {
+  if (panel >= panel_uses_.size()) panel_uses_.resize(panel + 1);
+  PanelUse& use = panel_uses_[panel];
+  ++use.nodes;
+  if (pinned && use.pinned++ == 0) ++pinned_panels_;
+}
+
+void KvTree::drop_panel_use(PanelId panel, bool pinned) {
+  PanelUse& use = panel_uses_[panel];
+  if (pinned && --use.pinned == 0) --pinned_panels_;
+  if (--use.nodes == 0) pool_.release(panel);
+}
+
+// --- budget --------------------------------------------------------------------------------------
+
+// The slots after the end of a node without children are in no other use: nodes that share its last
+// panel are its ancestors.
+bool KvTree::appends_in_place(NodeId leaf) const {
+  return leaf != kRoot && nodes_[leaf].users == 1 && nodes_[leaf].children.empty();
+}
+
+uint64_t KvTree::panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const {
+  const uint64_t begin = nodes_[leaf].end();
+  const uint64_t touched = (begin + n_tokens - 1) / kPanelTokens - begin / kPanelTokens + 1;
+  return touched - (in_place && begin % kPanelTokens != 0 ? 1 : 0);
+}
+
+Error KvTree::budget_error(NodeId leaf, size_t needed) const {
+  const uint64_t used_slots = nodes_[leaf].end() % kPanelTokens;
+  uint64_t fit = uint64_t{available_panels()} * kPanelTokens;
+  if (leaf != kRoot && nodes_[leaf].users == 1) {
+    fit += used_slots == 0 ? 0 : kPanelTokens - used_slots;
+  } else {
+    fit -= std::min(fit, used_slots);  // left empty in the panel that a new node opens
+  }
+  return failed(fmt::format(
+      "--kv-budget {} holds {} positions and is used up: {} more were needed and {} fit beside "
+      "what "
+      "live sequences use",
+      format_bytes(pool_.budget_bytes()), uint64_t{pool_.capacity()} * kPanelTokens, needed, fit));
+}
+
+bool KvTree::is_evictable(NodeId id) const {
+  const Node& node = nodes_[id];
+  return id != kRoot && node.live && node.users == 0 && node.children.empty();
+}
+
+bool KvTree::is_current(const Evictable& entry) const {
+  return is_evictable(entry.node) && nodes_[entry.node].last_use == entry.last_use;
+}
+
+void KvTree::note_if_evictable(NodeId id) {
+  if (!is_evictable(id)) return;
+  if (evictable_.size() == evictable_.capacity()) {
+    // No more than half of a full heap is current, so this is O(1) for each entry that was made.
+    std::erase_if(evictable_, [this](const Evictable& entry) { return !is_current(entry); });
+    std::ranges::make_heap(evictable_, kOldestAtFront);
+  }
+  evictable_.push_back({nodes_[id].last_use, id});
+  std::ranges::push_heap(evictable_, kOldestAtFront);
+}
+
+// Takes positions from the end of the least recently used leaf that has no users, and so on, until
+// one panel is free. False if all that could be evicted is gone and no panel came free.
+bool KvTree::evict_panel() {
+  const uint32_t used_before = pool_.used();
+  while (pool_.used() == used_before && !evictable_.empty()) {
+    const Evictable oldest = evictable_.front();
+    const Node& node = nodes_[oldest.node];
+    const bool current = is_current(oldest);
+    if (current && node.refs.size() > 1) {
+      const PanelRef& last = node.refs.back();
+      shrink(oldest.node, node.tokens.size() - (last.slot_end - last.slot_begin));
+      continue;
+    }
+    std::ranges::pop_heap(evictable_, kOldestAtFront);
+    evictable_.pop_back();
+    if (current) remove_leaf(oldest.node);
+  }
+  return pool_.used() < used_before;
+}
+
+}  // namespace banyan

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Which KV exists, once, and who uses it: a prefix tree over token positions (ChunkAttention's
+// prefix-aware KV cache, arXiv 2402.15220 section 3.1, with nodes of any length instead of fixed
+// chunks). A node is a run of positions with one set of users; it may begin and end inside a panel.
+// Forks and divergence split a node and copy nothing: a child opens its own panel with the earlier
+// slots empty. What no sequence uses stays until the pool needs its panels (least recently used
+// leaf first, from its end).
+//
+// The tree holds tokens and panel ids only; it never touches the KV itself and never calls the
+// model. A position counts as stored from extend() on, so others may match it at once: its KV must
+// be written no later than the step in which they attend to it, and positions that will never be
+// written are taken back with truncate() before close().
+//
+// Thread rule: engine thread only. No function recurses: chains of nodes may be of any depth.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "kv/pool.h"
+#include "tensor/kv_layout.h"
+
+namespace banyan {
+
+using NodeId = uint32_t;
+using SeqId = uint32_t;
+
+class KvTree {
+ public:
+  // `pool` must outlive the tree, and the tree must be its only user.
+  explicit KvTree(PanelPool& pool);
+  KvTree(const KvTree&) = delete;
+  KvTree& operator=(const KvTree&) = delete;
+
+  struct Opened {
+    SeqId seq;
+    int32_t matched;  // positions [0, matched) are stored already
+  };
+  // A live sequence that begins with the longest stored prefix of `prompt`, compared token by
+  // token, but never with more than `max_match` positions (a caller that needs the last token's
+  // logits passes prompt.size() - 1). Pins that prefix. Splits a node where the match ends inside
+  // it. O(tokens compared + nodes and panels on the path).
+  Opened open(std::span<const TokenId> prompt, int32_t max_match);
+
+  // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
+  // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
+  // that no sequence uses; the sentence names --kv-budget and says how many positions would fit.
+  // O(tokens), plus O(log nodes) for each node evicted.
+  Result<void> extend(SeqId seq, std::span<const TokenId> tokens);
+
+  // A second sequence with the same past. Neither can change what they share. O(nodes on the path).
+  SeqId fork(SeqId seq);
+
+  // Forgets the last positions, down to `length`. CHECKs that no other live sequence shares them.
+  // Their panels are free again, but for positions that unused KV builds on: these stay as cache.
+  void truncate(SeqId seq, int32_t length);
+
+  // Ends the sequence. Its KV stays in the tree, unused, until evicted; only what a sibling holds
+  // too (the same tokens after the same past) is dropped at once.
+  void close(SeqId seq);
+
+  int32_t length(SeqId seq) const;  // positions, the extended ones included
+
+  // Where a position in [0, length) lies. O(1) in the last node of the path, which holds the newest
+  // tokens; else one step for each node above it.
+  KvSlot slot(SeqId seq, Position position) const;
+
+  // Nodes from the root to the sequence's end, parents first (the root itself, which is empty, is
+  // left out). Appends to `out`. Ids and what they name hold until the tree next changes.
+  void path(SeqId seq, std::vector<NodeId>& out) const;
+
+  struct Node {
+    NodeId parent = 0;
+    Position begin = 0;            // first position
+    std::vector<TokenId> tokens;   // one for each position; empty in the root alone
+    std::vector<PanelRef> refs;    // where they are, one for each panel; contiguous, covers
+                                   // [begin, begin + tokens.size())
+    std::vector<NodeId> children;  // by rising first token
+    uint32_t users = 0;            // live sequences at or below this node
+    uint64_t last_use = 0;         // of the tree's own clock
+    bool live = false;
+
+    Position end() const { return begin + static_cast<Position>(tokens.size()); }
+  };
+  const Node& node(NodeId id) const { return nodes_[id]; }
+
+  uint64_t positions() const { return positions_; }  // stored once each, over all nodes
+
+  // Panels that extend() could have now: free ones, and those that no live sequence uses.
+  uint32_t available_panels() const { return pool_.capacity() - pinned_panels_; }
+
+  // Room for a sequence to grow to `length`: extend() then does not allocate, but for the call that
+  // opens a new node (the first after open(), fork() or a truncate() into what others share).
+  void reserve(SeqId seq, int32_t length);
+
+  // Checks every invariant; CHECKs on a violation. For tests and idle time. O(tree).
+  void check_integrity() const;
+
+  // One line for each node, depth-first: its positions, users, panels and first tokens.
+  std::string to_text() const;
+
+ private:
+  static constexpr NodeId kRoot = 0;
+
+  struct Sequence {
+    NodeId leaf = kRoot;
+    int32_t reserved = 0;  // length asked for with reserve()
+    bool live = false;
+  };
+  // Nodes that hold slots of a panel: the halves of a split share one.
+  struct PanelUse {
+    uint32_t nodes = 0;
+    uint32_t pinned = 0;  // those of them with users
+  };
+  struct Match {
+    NodeId node = kRoot;
+    int32_t length = 0;  // positions from the root
+  };
+  // A leaf that had no users at `last_use`. Stale once the node was used or removed since.
+  struct Evictable {
+    uint64_t last_use;
+    NodeId node;
+  };
+  static constexpr auto kOldestAtFront = [](const Evictable& a, const Evictable& b) {
+    return a.last_use > b.last_use;  // a heap has its largest in front
+  };
+
+  const Sequence& sequence(SeqId seq) const;
+  Sequence& sequence(SeqId seq);
+  SeqId new_sequence(NodeId leaf);
+
+  Match longest_match(std::span<const TokenId> prompt);
+  std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token) const;
+  void insert_child(NodeId parent, NodeId child);
+  void erase_child(NodeId parent, NodeId child);
+
+  NodeId new_node(NodeId parent, Position begin);
+  void remove_leaf(NodeId id);
+  NodeId split(NodeId id, int32_t offset);
+  void append(NodeId id, std::span<const TokenId> tokens);
+  void shrink(NodeId id, size_t size);
+  void reserve_node(NodeId id, int32_t length);
+  void drop_duplicate(NodeId leaf);
+
+  void retain_path(NodeId leaf);
+  void release_path(NodeId leaf);
+  void retain_node(Node& node);
+  void release_node(Node& node);
+  void add_panel_use(PanelId panel, bool pinned);
+  void drop_panel_use(PanelId panel, bool pinned);
+
+  bool appends_in_place(NodeId leaf) const;
+  uint64_t panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const;
+  uint32_t free_panels() const { return pool_.capacity() - pool_.used(); }
+  Error budget_error(NodeId leaf, size_t needed) const;
+  bool is_evictable(NodeId id) const;
+  void note_if_evictable(NodeId id);
+  bool is_current(const Evictable& entry) const;
+  bool evict_panel();
+
+  PanelPool& pool_;
+  std::vector<Node> nodes_;         // [0] is the root
+  std::vector<NodeId> free_nodes_;  // capacity >= nodes_.size()
+  std::vector<Sequence> sequences_;
+  std::vector<SeqId> free_sequences_;
+  std::vector<PanelUse> panel_uses_;  // by PanelId
+  std::vector<Evictable> evictable_;  // heap, oldest use first; has every evictable leaf, and stale
+                                      // entries that go when it is full
+  std::vector<NodeId> search_;        // scratch of longest_match
+  uint32_t pinned_panels_ = 0;        // panels that a node with users refers to
+  uint64_t positions_ = 0;
+  uint64_t clock_ = 0;
+};
+
+}  // namespace banyan

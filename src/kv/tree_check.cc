@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a KvTree promises about itself, checked and written out.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/check.h"
+#include "kv/tree.h"
+
+namespace banyan {
+namespace {
+
+void check_refs(const KvTree::Node& node) {
+  Position position = node.begin;
+  for (const PanelRef& ref : node.refs) {
+    BANYAN_CHECK(ref.slot_begin == position % kPanelTokens, "a position keeps to its grid slot");
+    BANYAN_CHECK(ref.slot_begin < ref.slot_end && ref.slot_end <= kPanelTokens,
+                 "a ref holds slots of one panel");
+    position += ref.slot_end - ref.slot_begin;
+    BANYAN_CHECK(&ref == &node.refs.back() || ref.slot_end == kPanelTokens,
+                 "refs of a node are contiguous");
+  }
+  BANYAN_CHECK(position == node.end(), "refs cover the positions of their node");
+}
+
+}  // namespace
+
+void KvTree::check_integrity() const {
+  // Users counted anew, from the sequences.
+  std::vector<uint32_t> users(nodes_.size(), 0);
+  for (const Sequence& s : sequences_) {
+    if (!s.live) continue;
+    for (NodeId id = s.leaf; id != kRoot; id = nodes_[id].parent) ++users[id];
+    ++users[kRoot];
+  }
+  std::unordered_set<NodeId> evictable;
+  for (const Evictable& entry : evictable_) {
+    if (is_current(entry)) evictable.insert(entry.node);
+  }
+  BANYAN_CHECK(std::ranges::is_heap(evictable_, kOldestAtFront), "the evictable leaves are a heap");
+
+  struct Use {
+    uint32_t nodes = 0;
+    uint32_t pinned = 0;
+    uint32_t slots = 0;  // bit set
+  };
+  std::unordered_map<PanelId, Use> panels;
+  uint64_t positions = 0;
+  size_t reached = 0;
+  std::vector<NodeId> open{kRoot};
+  while (!open.empty()) {
+    const NodeId id = open.back();
+    open.pop_back();
+    ++reached;
+    const Node& node = nodes_[id];
+    BANYAN_CHECK(node.live, "a node that is reached is live");
+    BANYAN_CHECK(node.users == users[id], "users are the live sequences at or below");
+    BANYAN_CHECK((id == kRoot) == node.tokens.empty(), "the root alone is empty");
+    BANYAN_CHECK(!is_evictable(id) || evictable.contains(id), "evictable leaves are known");
+    check_refs(node);
+    positions += node.tokens.size();
+    for (const PanelRef& ref : node.refs) {
+      Use& use = panels[ref.panel];
+      ++use.nodes;
+      use.pinned += node.users > 0 ? 1 : 0;
+      const uint32_t slots = (1U << ref.slot_end) - (1U << ref.slot_begin);
+      BANYAN_CHECK((use.slots & slots) == 0, "a slot holds one position");
+      use.slots |= slots;
+    }
+    TokenId previous = node.children.empty() ? 0 : nodes_[node.children.front()].tokens.front();
+    for (const NodeId child : node.children) {
+      BANYAN_CHECK(nodes_[child].parent == id, "a child knows its parent");
+      BANYAN_CHECK(nodes_[child].begin == node.end(), "a child begins where its parent ends");
+      BANYAN_CHECK(nodes_[child].tokens.front() >= previous, "children are in order");
+      previous = nodes_[child].tokens.front();
+      open.push_back(child);
+    }
+  }
+  BANYAN_CHECK(reached + free_nodes_.size() == nodes_.size(), "every other node is free");
+  BANYAN_CHECK(positions == positions_, "positions are counted");
+  BANYAN_CHECK(panels.size() == pool_.used(), "panels in use are those that nodes refer to");
+  uint32_t pinned = 0;
+  for (const auto& [panel, use] : panels) {
+    BANYAN_CHECK(panel < panel_uses_.size() && panel_uses_[panel].nodes == use.nodes &&
+                     panel_uses_[panel].pinned == use.pinned,
+                 "uses of a panel are counted");
+    pinned += use.pinned > 0 ? 1 : 0;
+  }
+  BANYAN_CHECK(pinned == pinned_panels_, "pinned panels are counted");
+}
+
+std::string KvTree::to_text() const {
+  constexpr size_t kShownTokens = 8;
+  constexpr int kMaxIndent = 32;  // deep chains would fill the text with blanks
+  struct Entry {
+    NodeId id;
+    int depth;
+  };
+  std::string text = fmt::format("tree: {} positions, {} of {} panels, {} live sequences\n",
+                                 positions_, pool_.used(), pool_.capacity(), nodes_[kRoot].users);
+  std::vector<Entry> open;
+  const auto push_children = [&](NodeId id, int depth) {
+    const std::vector<NodeId>& children = nodes_[id].children;
+    std::transform(children.rbegin(), children.rend(), std::back_inserter(open),
+                   [depth](NodeId child) {
+                     return Entry{child, depth};
+                   });
+  };
+  push_children(kRoot, 0);
+  while (!open.empty()) {
+    const auto [id, depth] = open.back();
+    open.pop_back();
+    const Node& node = nodes_[id];
+    fmt::format_to(std::back_inserter(text), "{:{}}node {} [{}, {}) users {} panels", "",
+                   2 * std::min(depth, kMaxIndent), id, node.begin, node.end(), node.users);
+    for (const PanelRef& ref : node.refs) {
+      fmt::format_to(std::back_inserter(text), " {}:{}-{}", ref.panel, ref.slot_begin,
+                     ref.slot_end);
+    }
+    text += " tokens";
+    for (size_t i = 0; i < std::min(node.tokens.size(), kShownTokens); ++i) {
+      fmt::format_to(std::back_inserter(text), " {}", node.tokens[i]);
+    }
+    text += node.tokens.size() > kShownTokens ? " ..\n" : "\n";
+    push_children(id, depth + 1);
+  }
+  return text;
+}
+
+}  // namespace banyan

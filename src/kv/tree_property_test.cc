@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random operations on a KvTree against the plainest model there is: each sequence is a vector of
+// tokens, and each slot of the pool holds a hash of the whole prefix that was written there. A slot
+// that is overwritten, freed or matched wrongly shows as a wrong hash.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+
+#include "kv/tree.h"
+
+namespace banyan {
+namespace {
+
+constexpr KvShape kShape{.n_layers = 1, .n_kv_heads = 1, .head_dim = 1};
+
+using Tokens = std::vector<TokenId>;
+
+int32_t common_prefix(const Tokens& a, const Tokens& b) {
+  return static_cast<int32_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
+
+struct Mix {
+  uint32_t panels;
+  int vocabulary;  // small: much is shared
+  int max_length;  // of a sequence, roughly
+  int max_live;
+  bool truncates;
+};
+
+class Simulation {
+ public:
+  Simulation(const Mix& mix, uint32_t seed)
+      : mix_(mix),
+        random_(seed),
+        pool_(std::move(PanelPool::create(kShape, mix.panels * kShape.panel_bytes())).value()),
+        tree_(pool_),
+        written_(size_t{mix.panels} * kPanelTokens, 0) {}
+
+  void run(int n_operations) {
+    for (int i = 0; i < n_operations && !::testing::Test::HasFatalFailure(); ++i) {
+      step();
+      tree_.check_integrity();
+      check_all();
+      ASSERT_LE(pool_.used_bytes(), pool_.budget_bytes());
+    }
+    while (!live_.empty()) close(live_.begin()->first);
+    tree_.check_integrity();
+  }
+
+  int failures() const { return failures_; }
+  int64_t matched_positions() const { return matched_positions_; }
+  bool evicted() const { return evicted_; }
+
+ private:
+  uint32_t below(uint32_t n) { return random_() % n; }
+
+  Tokens random_tokens(int32_t max_size) {
+    Tokens tokens(below(max_size + 1));
+    for (TokenId& token : tokens) token = static_cast<TokenId>(below(mix_.vocabulary));
+    return tokens;
+  }
+
+  // Often the beginning of something seen before.
+  Tokens random_prompt() {
+    Tokens prompt;
+    if (!ever_.empty() && below(4) != 0) {
+      prompt = ever_[below(ever_.size())];
+      prompt.resize(below(prompt.size() + 1));
+    }
+    const Tokens tail = random_tokens(mix_.max_length / 2);
+    prompt.insert(prompt.end(), tail.begin(), tail.end());
+    return prompt;
+  }
+
+  SeqId any_live() { return std::next(live_.begin(), below(live_.size()))->first; }
+
+  void step() {
+    const uint32_t dice = below(100);
+    if (live_.empty() || (dice < 20 && int(live_.size()) < mix_.max_live)) return open();
+    const SeqId seq = any_live();
+    if (dice < 65) return extend(seq, random_tokens(below(3) == 0 ? mix_.max_length / 2 : 3));
+    if (dice < 78 && int(live_.size()) < mix_.max_live) return fork(seq);
+    if (dice < 88 && mix_.truncates) return truncate(seq);
+    close(seq);
+  }
+
+  void open() {
+    const Tokens prompt = random_prompt();
+    const int32_t max_match = below(3) == 0 ? static_cast<int32_t>(below(prompt.size() + 2))
+                                            : static_cast<int32_t>(prompt.size());
+    const auto [seq, matched] = tree_.open(prompt, max_match);
+    const int32_t limit = std::min(max_match, static_cast<int32_t>(prompt.size()));
+    int32_t ever = 0;
+    for (const Tokens& tokens : ever_) ever = std::max(ever, common_prefix(tokens, prompt));
+    int32_t live = 0;
+    for (const auto& [id, tokens] : live_) live = std::max(live, common_prefix(tokens, prompt));
+    ASSERT_LE(matched, std::min(limit, std::max(ever, live)));
+    ASSERT_GE(matched, std::min(limit, live)) << "what is live cannot be gone";
+    if (!evicted_ && !mix_.truncates) {
+      ASSERT_EQ(matched, std::min(limit, std::max(ever, live)));
+    }
+    matched_positions_ += matched;
+    ASSERT_TRUE(live_.emplace(seq, Tokens(prompt.begin(), prompt.begin() + matched)).second);
+    if (below(8) != 0) extend(seq, Tokens(prompt.begin() + matched, prompt.end()));
+  }
+
+  // What the live sequences hold, counted through the public interface.
+  size_t live_panels() const {
+    std::set<PanelId> panels;
+    for (const auto& [seq, tokens] : live_) {
+      for (Position p = 0; p < Position(tokens.size()); ++p) {
+        panels.insert(tree_.slot(seq, p).panel);
+      }
+    }
+    return panels.size();
+  }
+
+  void extend(SeqId seq, const Tokens& added) {
+    Tokens& tokens = live_.at(seq);
+    const size_t begin = tokens.size();
+    const size_t touched =
+        added.empty() ? 0 : (begin + added.size() - 1) / kPanelTokens - begin / kPanelTokens + 1;
+    const size_t pinned = live_panels();
+    ASSERT_EQ(tree_.available_panels(), mix_.panels - pinned);
+    const std::string before = tree_.to_text();
+    const uint64_t positions_before = tree_.positions();
+    if (below(4) == 0) tree_.reserve(seq, static_cast<int32_t>(begin + added.size() + below(40)));
+    if (!tree_.extend(seq, added)) {
+      ++failures_;
+      ASSERT_EQ(tree_.to_text(), before);
+      ASSERT_GE(pinned + touched, mix_.panels) << "refused though it fits";
+      return;
+    }
+    evicted_ = evicted_ || tree_.positions() < positions_before + added.size();
+    tokens.insert(tokens.end(), added.begin(), added.end());
+    ASSERT_EQ(tree_.length(seq), static_cast<int32_t>(tokens.size()));
+    uint64_t hash = kSeed;
+    for (size_t p = 0; p < tokens.size(); ++p) {
+      hash = next_hash(hash, tokens[p]);
+      if (p >= begin) written(seq, static_cast<Position>(p)) = hash;
+    }
+  }
+
+  void fork(SeqId seq) {
+    const SeqId second = tree_.fork(seq);
+    ASSERT_TRUE(live_.emplace(second, live_.at(seq)).second);
+  }
+
+  // Down to where another live sequence may have positions in common: those must stay.
+  void truncate(SeqId seq) {
+    Tokens& tokens = live_.at(seq);
+    int32_t shared = 0;
+    for (const auto& [other, its_tokens] : live_) {
+      if (other != seq) shared = std::max(shared, common_prefix(tokens, its_tokens));
+    }
+    const int32_t length = shared + static_cast<int32_t>(below(tokens.size() - shared + 1));
+    ever_.push_back(tokens);
+    tree_.truncate(seq, length);
+    tokens.resize(length);
+    ASSERT_EQ(tree_.length(seq), length);
+  }
+
+  void close(SeqId seq) {
+    ever_.push_back(live_.at(seq));
+    live_.erase(seq);
+    tree_.close(seq);
+  }
+
+  static constexpr uint64_t kSeed = 0xcbf29ce484222325;
+  static uint64_t next_hash(uint64_t hash, TokenId token) {
+    return (hash ^ static_cast<uint64_t>(token + 1)) * 0x100000001b3;
+  }
+
+  uint64_t& written(SeqId seq, Position position) {
+    const KvSlot slot = tree_.slot(seq, position);
+    return written_[size_t{slot.panel} * kPanelTokens + slot.slot];
+  }
+
+  // Every position of every live sequence holds what that sequence, or one with the same past,
+  // wrote there; and the path spells its tokens.
+  void check_all() {
+    std::vector<NodeId> path;
+    Tokens spelled;
+    for (const auto& [seq, tokens] : live_) {
+      uint64_t hash = kSeed;
+      for (size_t p = 0; p < tokens.size(); ++p) {
+        hash = next_hash(hash, tokens[p]);
+        ASSERT_EQ(written(seq, static_cast<Position>(p)), hash)
+            << "sequence " << seq << " at " << p;
+        ASSERT_EQ(tree_.slot(seq, static_cast<Position>(p)).slot, int(p) % kPanelTokens);
+      }
+      path.clear();
+      spelled.clear();
+      tree_.path(seq, path);
+      for (const NodeId id : path) {
+        const Tokens& part = tree_.node(id).tokens;
+        spelled.insert(spelled.end(), part.begin(), part.end());
+      }
+      ASSERT_EQ(spelled, tokens);
+    }
+  }
+
+  const Mix mix_;
+  std::mt19937 random_;
+  PanelPool pool_;
+  KvTree tree_;
+  std::vector<uint64_t> written_;  // [panel][slot]
+  std::map<SeqId, Tokens> live_;
+  std::vector<Tokens> ever_;  // as they were when closed or truncated
+  bool evicted_ = false;
+  int failures_ = 0;
+  int64_t matched_positions_ = 0;
+};
+
+TEST(KvTreeProperty, WithoutEvictionEveryMatchIsTheLongestOverAllThatWasEverStored) {
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    Simulation simulation({.panels = 60000,
+                           .vocabulary = seed % 2 == 0 ? 2 : 3,
+                           .max_length = 24 + 20 * int(seed),
+                           .max_live = 8,
+                           .truncates = false},
+                          seed);
+    simulation.run(1000);
+    ASSERT_FALSE(HasFatalFailure());
+    EXPECT_FALSE(simulation.evicted());
+    EXPECT_EQ(simulation.failures(), 0);
+    EXPECT_GT(simulation.matched_positions(), 500);
+  }
+}
+
+TEST(KvTreeProperty, UnderASmallBudgetNoLiveSequenceLosesAPosition) {
+  int failures = 0;
+  bool evicted = false;
+  for (uint32_t seed = 0; seed < 24; ++seed) {
+    Simulation simulation({.panels = 6 + 5 * (seed % 6),
+                           .vocabulary = seed % 3 == 0 ? 2 : 4,
+                           .max_length = 20 + 12 * int(seed % 5),
+                           .max_live = 2 + int(seed % 7),
+                           .truncates = seed % 2 == 0},
+                          100 + seed);
+    simulation.run(1500);
+    ASSERT_FALSE(HasFatalFailure());
+    failures += simulation.failures();
+    evicted = evicted || simulation.evicted();
+  }
+  EXPECT_GT(failures, 100) << "the budget was never met";
+  EXPECT_TRUE(evicted);
+}
+
+TEST(KvTreeProperty, TruncatingAndForkingWithRoomToSpareKeepsEveryPosition) {
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    Simulation simulation(
+        {.panels = 20000, .vocabulary = 2, .max_length = 60, .max_live = 12, .truncates = true},
+        200 + seed);
+    simulation.run(1000);
+    ASSERT_FALSE(HasFatalFailure());
+  }
+}
+
+}  // namespace
+}  // namespace banyan

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/cpu/cpu_ops.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "tensor/cpu/dot_products.h"
+#include "tensor/cpu/sliced_gemm.h"
+
+namespace banyan {
+namespace {
+
+// Elements that one worker passes over in the time that waking the others costs (about 2 us).
+constexpr int64_t kSerialElements = 8 << 10;
+
+// Widest head of store_kv().
+constexpr int kMaxHeadDim = 1024;
+
+void check_weight(const Weight& weight, int64_t cols) {
+  BANYAN_CHECK(can_be_weight(weight.type), "a tensor of this type cannot be used as weights");
+  BANYAN_CHECK(weight.cols == cols, "weights and activations differ in width");
+}
+
+class CpuOpsOnPool final : public CpuOps {
+ public:
+  CpuOpsOnPool(ThreadPool& pool, const CpuOpsOptions& options)
+      : pool_(pool),
+        options_(options),
+        kernels_(options.isa),
+        dot_products_(pool, kernels_, options.compute),
+        sliced_gemm_(pool, kernels_, options.compute, options.isa) {}
+
+  void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) override;
+  void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) override;
+  void linear(ConstMatrix x, std::span<const LinearTarget> targets) override;
+  void rope(Matrix x, int n_heads, int head_dim, const RopeAngles& angles) override;
+  void store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
+                ConstMatrix v) override;
+  void swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) override;
+  uint64_t scratch_bytes() const override {
+    return dot_products_.scratch_bytes() + sliced_gemm_.scratch_bytes();
+  }
+
+ private:
+  // f(r) for every row, on all workers if there is enough to do.
+  template <class F>
+  void for_each_row(int64_t rows, int64_t elements_per_row, F f) {
+    const auto range = [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) f(r);
+    };
+    if (rows * elements_per_row < kSerialElements) return range(0, rows, 0);
+    pool_.parallel_for(rows, 1, range);
+  }
+
+  bool prefers_gemm(int64_t rows, DType type) const;
+  void store_row(const KvPlanes& planes, KvSlot slot, const float* k, const float* v) const;
+
+  ThreadPool& pool_;
+  const CpuOpsOptions options_;
+  const CpuKernels kernels_;
+  DotProducts dot_products_;
+  SlicedGemm sliced_gemm_;
+};
+
+void CpuOpsOnPool::embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) {
+  check_weight(table, out.cols);
+  for_each_row(static_cast<int64_t>(tokens.size()), table.cols, [&](int64_t r) {
+    BANYAN_DCHECK(tokens[r] >= 0 && tokens[r] < table.rows, "a token outside the vocabulary");
+    expand_row(kernels_, table, tokens[r], out.row(r));
+  });
+}
+
+void CpuOpsOnPool::rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) {
+    kernels_.simd.rms_norm(x.row(r), weight, eps, out.row(r), x.cols);
+  });
+}
+
+void CpuOpsOnPool::swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) {
+  for_each_row(gate.rows, gate.cols, [&](int64_t r) {
+    kernels_.simd.swiglu(gate.row(r), up.row(r), out.row(r), gate.cols);
+  });
+}
+
+void CpuOpsOnPool::rope(Matrix x, int n_heads, int head_dim, const RopeAngles& angles) {
+  const int64_t n_pairs = angles.rot_dim / 2;
+  const auto turn = angles.interleaved ? kernels_.simd.rope_pairs : kernels_.simd.rope_halves;
+  for_each_row(x.rows, x.cols, [&](int64_t r) {
+    for (int64_t head = 0; head < n_heads; ++head) {
+      turn(x.row(r) + head * head_dim, angles.cos + r * n_pairs, angles.sin + r * n_pairs, n_pairs);
+    }
+  });
+}
+
+void CpuOpsOnPool::store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
+                            ConstMatrix v) {
+  BANYAN_CHECK(planes.shape.head_dim <= kMaxHeadDim, "heads are wider than store_kv() takes");
+  for_each_row(static_cast<int64_t>(slots.size()), k.cols + v.cols,
+               [&](int64_t r) { store_row(planes, slots[r], k.row(r), v.row(r)); });
+}
+
+// Writes n elements of type T, `stride` elements apart.
+template <class T>
+void scatter(const T* from, int64_t n, std::byte* to, int64_t stride) {
+  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * stride * sizeof(T), from + i, sizeof(T));
+}
+
+void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k,
+                             const float* v) const {
+  const KvShape& shape = planes.shape;
+  const int64_t head_dim = shape.head_dim;
+  std::array<uint16_t, kMaxHeadDim> rounded;
+  const auto round = [&](DType type, const float* from, uint16_t* to) {
+    (type == DType::kF16 ? kernels_.simd.f32_to_f16 : kernels_.simd.f32_to_bf16)(from, to, head_dim);
+  };
+  for (int head = 0; head < shape.n_kv_heads; ++head, k += head_dim, v += head_dim) {
+    std::byte* k_column =
+        planes.k_panel(head, slot.panel) + slot.slot * int64_t{element_bytes(shape.k_type)};
+    if (shape.k_type == DType::kF32) {
+      scatter(k, head_dim, k_column, kPanelTokens);
+    } else {
+      round(shape.k_type, k, rounded.data());
+      scatter(rounded.data(), head_dim, k_column, kPanelTokens);
+    }
+    std::byte* v_row =
+        planes.v_panel(head, slot.panel) + slot.slot * head_dim * element_bytes(shape.v_type);
+    if (shape.v_type == DType::kF32) {
+      std::memcpy(v_row, v, head_dim * sizeof(float));
+    } else {
+      round(shape.v_type, v, reinterpret_cast<uint16_t*>(v_row));
+    }
+  }
+}
+
+bool CpuOpsOnPool::prefers_gemm(int64_t rows, DType type) const {
+  if (options_.deterministic) return false;
+  static_cast<void>(type);
+  return rows >= 16;
+}
+
+void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) {
+  if (x.rows == 0) return;
+  for (const LinearTarget& target : targets) check_weight(target.weight, x.cols);
+  if (prefers_gemm(x.rows, targets[0].weight.type)) return sliced_gemm_.run(x, targets);
+  dot_products_.run(x, targets);
+}
+
+}  // namespace
+
+std::unique_ptr<CpuOps> make_cpu_ops(ThreadPool& pool, const CpuOpsOptions& options) {
+  return std::make_unique<CpuOpsOnPool>(pool, options);
+}
+
+bool can_be_weight(DType type) {
+  if (type == DType::kF32 || type == DType::kF16 || type == DType::kBF16) return true;
+  if (type_info(type) == nullptr) return false;
+  const GgmlTypeKernels& ggml = ggml_kernels(Isa::kBaseline).types[static_cast<int32_t>(type)];
+  return ggml.vec_dot != nullptr && ggml.to_float != nullptr;
+}
+
+void init_worker_thread() { omp_set_num_threads(1); }
+
+void apply_isa_cap(Isa isa) {
+  const auto cap = [isa] {
+    if (isa >= Isa::kAmx) return dnnl::cpu_isa::avx512_core_amx;
+    if (isa >= Isa::kAvx512) return dnnl::cpu_isa::avx512_core_bf16;
+    return isa >= Isa::kAvx2 ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41;
+  }();
+  static_cast<void>(dnnl::set_max_cpu_isa(cap));  // refuses after first use, as documented
+}
+
+}  // namespace banyan

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The operations on the CPU: elementwise kernels with SIMD, weight products by ggml (few rows) and
+// oneDNN (many rows), all on the workers of one pool.
+
+#include <cstdint>
+#include <memory>
+
+#include "base/isa.h"
+#include "base/thread_pool.h"
+#include "tensor/ops.h"
+
+namespace banyan {
+
+struct CpuOpsOptions {
+  Compute compute = Compute::kAuto;
+  // A row's result is bit-equal whatever the other rows, the number of threads and the split: every
+  // product is one dot product of a fixed kernel, and oneDNN is not used.
+  bool deterministic = false;
+  // Highest instruction set of the kernels; at most detect_isa(). oneDNN: see apply_isa_cap().
+  Isa isa = Isa::kBaseline;
+};
+
+class CpuOps : public Ops {
+ public:
+  // Bytes of scratch held now. Grows with the largest call seen, to a bound set by the widths of the
+  // weights and the number of threads (and not by the number of rows).
+  virtual uint64_t scratch_bytes() const = 0;
+};
+
+// `pool` must outlive the operations; its threads must have been started with init_worker_thread.
+// Weights must be of a type for which can_be_weight() holds.
+std::unique_ptr<CpuOps> make_cpu_ops(ThreadPool& pool, const CpuOpsOptions& options);
+
+// Whether linear() and embed() can read weights of this type. (Integers, f64 and the two 8-bit types
+// that only activations are rounded to are tensor types, but no weights.)
+bool can_be_weight(DType type);
+
+// Sets what libraries keep for each thread: they run on the calling worker alone, with no threads of
+// their own. For ThreadPool's on_worker_start.
+void init_worker_thread();
+
+// Caps oneDNN at `isa` for the whole process: it has no narrower setting. Works before the first use
+// of oneDNN; afterwards, and a second time, it does nothing.
+void apply_isa_cap(Isa isa);
+
+}  // namespace banyan

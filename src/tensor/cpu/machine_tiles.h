@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The peak of AMX: products of bf16 tiles into f32.
+
+#include <cstdint>
+
+namespace banyan {
+
+// Two by two accumulators; a tile of 16 x 32 times one of 32 x 16 is 16 * 16 * 32 multiply-adds.
+inline constexpr int64_t kTileFlopsPerRound = int64_t{4} * 16 * 16 * 32 * 2;
+
+// Requires that the OS granted tiles (Isa::kAmx of detect_isa()); 0 where the build has none.
+float multiply_add_tiles(int64_t rounds);
+
+}  // namespace banyan

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/cpu/sliced_gemm.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/check.h"
+#include "tensor/cpu/cpu_ops.h"
+
+namespace banyan {
+namespace {
+
+using Shape = dnnl::memory::dims;
+using DataType = dnnl::memory::data_type;
+
+// Rows per pass: bounds the scratch for activations in bf16. Weights are expanded once per pass, which
+// costs 1 % of the multiplication with so many rows.
+constexpr int64_t kMaxRows = 1024;
+
+// Outputs of a slice. oneDNN reaches its speed at 128; more rows only when the scratch stays small.
+constexpr int64_t kMinSliceRows = 64;
+constexpr int64_t kMaxSliceRows = 192;
+constexpr int64_t kSliceBytes = 384 << 10;  // of expanded weights: well inside an L2 of 1 MiB
+
+// Slices for each worker, at least, where there are outputs enough: the last one to finish is waited
+// for.
+constexpr int64_t kSlicesPerWorker = 4;
+
+// Shapes for which a primitive is kept. Their number is that of the row counts met times about ten.
+constexpr size_t kMaxPrimitives = 512;
+
+dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const dnnl::memory::desc& x,
+                                      const dnnl::memory::desc& w, const dnnl::memory::desc& out,
+                                      const dnnl::primitive_attr& attributes) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, x, w, out, attributes};
+#else
+  return {dnnl::matmul::desc(x, w, out), attributes, engine};
+#endif
+}
+
+// Whether oneDNN multiplies bf16 with instructions for it (it has a slow reference otherwise, or
+// refuses).
+bool onednn_has_fast_bf16(const dnnl::engine& engine) {
+  const dnnl::memory::desc x({64, 64}, DataType::bf16, Shape{64, 1});
+  const dnnl::memory::desc w({64, 64}, DataType::bf16, Shape{1, 64});
+  const dnnl::memory::desc out({64, 64}, DataType::f32, Shape{64, 1});
+  try {
+    const auto description = describe(engine, x, w, out, {});
+    return std::string_view(description.impl_info_str()).find("ref") == std::string_view::npos;
+  } catch (const dnnl::error&) {
+    return false;
+  }
+}
+
+int64_t slice_rows(int64_t cols, int64_t element_bytes, int64_t total_outputs, int n_workers) {
+  const int64_t by_cache = kSliceBytes / (cols * element_bytes) / 16 * 16;
+  const int64_t by_workers = total_outputs / (n_workers * kSlicesPerWorker) / 16 * 16;
+  return std::clamp(std::min(by_cache, by_workers), kMinSliceRows, kMaxSliceRows);
+}
+
+}  // namespace
+
+SlicedGemm::SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa)
+    : pool_(pool),
+      kernels_(kernels),
+      compute_(compute),
+      engine_(dnnl::engine::kind::cpu, 0),
+      has_bf16_(compute == Compute::kAuto && isa >= Isa::kAvx512 && has_avx512_bf16() &&
+                onednn_has_fast_bf16(engine_)),
+      scratch_(pool.size()) {}
+
+bool SlicedGemm::uses_bf16(DType type) const {
+  return has_bf16_ && type != DType::kF32 && type != DType::kF16;
+}
+
+uint64_t SlicedGemm::scratch_bytes() const {
+  uint64_t bytes = rounded_x_.size() * sizeof(uint16_t);
+  for (const WorkerScratch& scratch : scratch_) {
+    bytes += scratch.expanded.size() * sizeof(float) + scratch.rounded.size() * sizeof(uint16_t) +
+             scratch.scratchpad.size();
+  }
+  return bytes;
+}
+
+void SlicedGemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
+  for (int64_t begin = 0; begin < x.rows; begin += kMaxRows) {
+    const int64_t n_rows = std::min(kMaxRows, x.rows - begin);
+    if (n_rows == x.rows) return run_block(x, targets);
+    for (const LinearTarget& whole : targets) {
+      LinearTarget target = whole;
+      target.out.data = whole.out.row(begin);
+      target.out.rows = n_rows;
+      run_block({x.row(begin), n_rows, x.cols, x.stride}, {&target, 1});
+    }
+  }
+}
+
+void SlicedGemm::run_block(ConstMatrix x, std::span<const LinearTarget> targets) {
+  const bool any_bf16 = std::ranges::any_of(
+      targets, [&](const LinearTarget& target) { return uses_bf16(target.weight.type); });
+  if (any_bf16) round_activations(x);
+  list_slices(x, targets);
+  std::atomic<size_t> next{0};
+  pool_.run([&](int worker) {
+    // The caller may be another thread than the one that made the pool.
+    init_worker_thread();
+    for (size_t i = next.fetch_add(1); i < slices_.size(); i = next.fetch_add(1)) {
+      const Slice& slice = slices_[i];
+      if (slice.bf16 != nullptr) {
+        multiply_bf16(slice, scratch_[worker]);
+      } else {
+        multiply_f32(x, slice, scratch_[worker]);
+      }
+      if (slice.target->bias != nullptr) add_bias(slice);
+    }
+  });
+}
+
+// Primitives are made here, by the caller, so that workers only read the cache.
+void SlicedGemm::list_slices(ConstMatrix x, std::span<const LinearTarget> targets) {
+  if (matmuls_.size() > kMaxPrimitives) matmuls_.clear();
+  slices_.clear();
+  int64_t total_outputs = 0;
+  for (const LinearTarget& target : targets) total_outputs += target.weight.rows;
+  for (const LinearTarget& target : targets) {
+    const Weight& weight = target.weight;
+    const bool bf16 = uses_bf16(weight.type);
+    const int64_t step = slice_rows(x.cols, bf16 ? 2 : 4, total_outputs, pool_.size());
+    for (int64_t begin = 0; begin < weight.rows; begin += step) {
+      const int64_t end = std::min(begin + step, weight.rows);
+      const Bf16Matmul* matmul = nullptr;
+      if (bf16) {
+        matmul = &bf16_matmul({.m = x.rows,
+                               .n = end - begin,
+                               .k = x.cols,
+                               .w_stride = weight.type == DType::kBF16 ? weight.row_bytes / 2 : x.cols,
+                               .out_stride = target.out.stride,
+                               .accumulate = target.accumulate});
+      }
+      slices_.push_back({&target, begin, end, matmul});
+    }
+  }
+}
+
+const SlicedGemm::Bf16Matmul& SlicedGemm::bf16_matmul(const Bf16Shape& shape) {
+  if (const auto found = matmuls_.find(shape); found != matmuls_.end()) return found->second;
+  try {
+    const dnnl::memory::desc x({shape.m, shape.k}, DataType::bf16, Shape{shape.k, 1});
+    const dnnl::memory::desc w({shape.k, shape.n}, DataType::bf16, Shape{1, shape.w_stride});
+    const dnnl::memory::desc out({shape.m, shape.n}, DataType::f32, Shape{shape.out_stride, 1});
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (shape.accumulate) {
+      dnnl::post_ops add_to_out;
+      add_to_out.append_sum(1.0F);
+      attributes.set_post_ops(add_to_out);
+    }
+    const auto description = describe(engine_, x, w, out, attributes);
+    Bf16Matmul matmul{x, w, out, description.scratchpad_desc(), dnnl::matmul(description)};
+    return matmuls_.emplace(shape, std::move(matmul)).first->second;
+  } catch (const dnnl::error& error) {
+    check_failed(__FILE__, __LINE__, "oneDNN bf16 matmul", error.what());
+  }
+}
+
+void SlicedGemm::round_activations(ConstMatrix x) {
+  rounded_x_.reserve_discarding(x.rows * x.cols);
+  pool_.parallel_for(x.rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      kernels_.simd.f32_to_bf16(x.row(r), rounded_x_.data() + r * x.cols, x.cols);
+    }
+  });
+}
+
+void SlicedGemm::multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& scratch) const {
+  const Weight& weight = slice.target->weight;
+  const int64_t n_outputs = slice.end - slice.begin;
+  const float* w = nullptr;
+  int64_t w_stride = weight.cols;
+  if (weight.type == DType::kF32) {
+    w = reinterpret_cast<const float*>(weight.row(slice.begin));
+    w_stride = weight.row_bytes / static_cast<int64_t>(sizeof(float));
+  } else {
+    scratch.expanded.reserve_discarding(n_outputs * weight.cols);
+    for (int64_t n = 0; n < n_outputs; ++n) {
+      expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data() + n * weight.cols);
+    }
+    w = scratch.expanded.data();
+  }
+  const Matrix& out = slice.target->out;
+  const dnnl_status_t status =
+      dnnl_sgemm('N', 'T', x.rows, n_outputs, x.cols, 1.0F, x.data, x.stride, w, w_stride,
+                 slice.target->accumulate ? 1.0F : 0.0F, out.data + slice.begin, out.stride);
+  BANYAN_CHECK(status == dnnl_success, "oneDNN refused a product of f32 matrices");
+}
+
+void SlicedGemm::multiply_bf16(const Slice& slice, WorkerScratch& scratch) const {
+  const Weight& weight = slice.target->weight;
+  const int64_t n_outputs = slice.end - slice.begin;
+  const void* w = weight.row(slice.begin);
+  if (weight.type != DType::kBF16) {
+    scratch.expanded.reserve_discarding(weight.cols);
+    scratch.rounded.reserve_discarding(n_outputs * weight.cols);
+    for (int64_t n = 0; n < n_outputs; ++n) {
+      expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data());
+      kernels_.simd.f32_to_bf16(scratch.expanded.data(), scratch.rounded.data() + n * weight.cols,
+                                weight.cols);
+    }
+    w = scratch.rounded.data();
+  }
+  const Bf16Matmul& matmul = *slice.bf16;
+  scratch.scratchpad.reserve_discarding(matmul.scratchpad.get_size());
+  try {
+    dnnl::stream stream(engine_);
+    matmul.primitive.execute(
+        stream,
+        {{DNNL_ARG_SRC, {matmul.x, engine_, const_cast<uint16_t*>(rounded_x_.data())}},
+         {DNNL_ARG_WEIGHTS, {matmul.w, engine_, const_cast<void*>(w)}},
+         {DNNL_ARG_DST, {matmul.out, engine_, slice.target->out.data + slice.begin}},
+         {DNNL_ARG_SCRATCHPAD, {matmul.scratchpad, engine_, scratch.scratchpad.data()}}});
+    stream.wait();
+  } catch (const dnnl::error& error) {
+    check_failed(__FILE__, __LINE__, "oneDNN bf16 matmul", error.what());
+  }
+}
+
+void SlicedGemm::add_bias(const Slice& slice) const {
+  const LinearTarget& target = *slice.target;
+  for (int64_t r = 0; r < target.out.rows; ++r) {
+    kernels_.simd.add(target.bias + slice.begin, target.out.row(r) + slice.begin,
+                      slice.end - slice.begin);
+  }
+}
+
+}  // namespace banyan

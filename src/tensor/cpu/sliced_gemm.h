@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Products of weights with many rows of activations. Workers take slices of the outputs one by one,
+// expand the slice's weights into scratch of their own and call oneDNN on it, single-threaded: one
+// pool of threads for everything, and scratch that stays in the L2.
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/thread_pool.h"
+#include "dnnl.hpp"
+#include "tensor/cpu/weight_rows.h"
+#include "tensor/ops.h"
+
+namespace banyan {
+
+// One caller at a time.
+class SlicedGemm {
+ public:
+  // Factors are f32. With Compute::kAuto and a CPU that multiplies bf16 (under the cap `isa`), those
+  // of quantised and bf16 weights are rounded to bf16; sums are f32 in any case.
+  SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa);
+
+  // Whether products with weights of this type are taken in bf16.
+  bool uses_bf16(DType type) const;
+
+  // As Ops::linear().
+  void run(ConstMatrix x, std::span<const LinearTarget> targets);
+
+  uint64_t scratch_bytes() const;
+
+ private:
+  // out[m][n] (+)= sum_k x[m][k] * w[n][k] in bf16. All that a oneDNN primitive is made for.
+  struct Bf16Shape {
+    int64_t m, n, k;
+    int64_t w_stride;    // elements between the weights of two outputs
+    int64_t out_stride;  // elements between two rows of out
+    bool accumulate;
+    auto operator<=>(const Bf16Shape&) const = default;
+  };
+  struct Bf16Matmul {
+    dnnl::memory::desc x, w, out, scratchpad;
+    dnnl::matmul primitive;
+  };
+  struct WorkerScratch {
+    AlignedArray<float> expanded;        // f32 weights of a slice, or one row on its way to bf16
+    AlignedArray<uint16_t> rounded;      // bf16 weights of a slice
+    AlignedArray<std::byte> scratchpad;  // oneDNN's
+  };
+  struct Slice {
+    const LinearTarget* target;
+    int64_t begin, end;           // outputs
+    const Bf16Matmul* bf16;       // nullptr: f32
+  };
+
+  void run_block(ConstMatrix x, std::span<const LinearTarget> targets);
+  void list_slices(ConstMatrix x, std::span<const LinearTarget> targets);
+  const Bf16Matmul& bf16_matmul(const Bf16Shape& shape);
+  void round_activations(ConstMatrix x);
+  void multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& scratch) const;
+  void multiply_bf16(const Slice& slice, WorkerScratch& scratch) const;
+  void add_bias(const Slice& slice) const;
+
+  ThreadPool& pool_;
+  const CpuKernels kernels_;
+  const Compute compute_;
+  const dnnl::engine engine_;
+  const bool has_bf16_;
+  std::map<Bf16Shape, Bf16Matmul> matmuls_;
+  std::vector<WorkerScratch> scratch_;    // one for each worker
+  std::vector<Slice> slices_;             // of the current block
+  AlignedArray<uint16_t> rounded_x_;      // [rows][cols] bf16, rows of the current block
+};
+
+}  // namespace banyan

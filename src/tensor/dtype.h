@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Element types of weights and KV. The numbers are ggml's, because GGUF files store them.
+
+#include <cstdint>
+#include <string_view>
+
+namespace banyan {
+
+// A ggml tensor type. Named here are only those that code outside tensor/cpu speaks of; any other
+// valid number is a quantised weight type that type_info() knows.
+enum class DType : int32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ8_0 = 8,
+  kBF16 = 30,
+};
+
+struct DTypeInfo {
+  std::string_view name;     // as people write it: "Q4_1", "F16"
+  uint32_t block_elements;   // elements stored together along a row
+  uint32_t block_bytes;      // bytes of such a block
+  bool quantized;
+};
+
+// Nothing (nullptr) for numbers that are no current ggml tensor type.
+const DTypeInfo* type_info(DType type);
+
+// Bytes of one element of an unquantised type (f32, f16, bf16).
+constexpr uint32_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+
+}  // namespace banyan

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The operations a forward pass is written in, attention apart. One implementation per device;
+// model/ speaks to this interface only. Calls are made from one thread, run on the device's own
+// workers and are complete on return (CPU). Rows are independent of each other in every operation.
+
+#include <cstdint>
+#include <span>
+
+#include "base/ids.h"
+#include "tensor/kv_layout.h"
+#include "tensor/matrix.h"
+
+namespace banyan {
+
+// How products of weights and activations may be computed.
+enum class Compute {
+  kAuto,  // bf16 or 8-bit activations where the weights are bf16 or quantised
+  kF32,   // every weight expanded to f32, products and sums in f32
+};
+
+// One product of a linear(): out[r][n] = sum_k x[r][k] * weight[n][k] (+ bias[n]) (+ out[r][n]).
+struct LinearTarget {
+  Weight weight;
+  Matrix out;                   // [x.rows][weight.rows]
+  const float* bias = nullptr;  // [weight.rows] or none
+  bool accumulate = false;      // add to what `out` holds (residual)
+};
+
+// Angles of one step: cos and sin already hold the attention factor of YaRN and its kin.
+struct RopeAngles {
+  const float* cos = nullptr;  // [rows][rot_dim / 2]
+  const float* sin = nullptr;  // [rows][rot_dim / 2]
+  int rot_dim = 0;             // leading dimensions of a head that turn; even, <= head_dim
+  bool interleaved = false;    // pairs are (2i, 2i + 1), else (i, i + rot_dim / 2)
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // out[r] = table[tokens[r]] as f32. Requires 0 <= tokens[r] < table.rows.
+  virtual void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) = 0;
+
+  // out[r][i] = x[r][i] / sqrt(mean_i(x[r]^2) + eps) * weight[i]; out may be x.
+  virtual void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) = 0;
+
+  // All targets read the same x; they run as one parallel region. Outputs must not overlap x.
+  virtual void linear(ConstMatrix x, std::span<const LinearTarget> targets) = 0;
+
+  // Turns x, [rows][n_heads * head_dim], in place.
+  virtual void rope(Matrix x, int n_heads, int head_dim, const RopeAngles& angles) = 0;
+
+  // Writes row r of k and v, each [rows][n_kv_heads * head_dim], into slots[r] of one layer's
+  // planes, rounded to the planes' types.
+  virtual void store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
+                        ConstMatrix v) = 0;
+
+  // out = silu(gate) * up, element by element; out may be gate.
+  virtual void swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
+};
+
+}  // namespace banyan

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/subword.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
+#include <utility>
+
+#include "text/byte_letters.h"
+#include "text/utf8.h"
+
+namespace banyan {
+namespace {
+
+constexpr Symbol kNoSymbol = std::numeric_limits<Symbol>::max();
+constexpr size_t kMaxMerges = size_t{1} << 24;
+constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
+
+// SentencePiece allows 16 characters by default; longer tokens are added ones, found by their text.
+// Keeps the table of merges, one for each way to cut a token in two, in proportion to the file.
+constexpr size_t kMaxMergedBytes = 256;
+
+// Whether text may become this token by merging: what control tokens look like is text.
+bool can_merge(const Vocabulary& vocabulary, size_t token) {
+  if (vocabulary.types.empty()) return !parse_byte_token(vocabulary.tokens[token]);
+  switch (vocabulary.types[token]) {
+    case TokenType::kUnknown:
+    case TokenType::kControl:
+    case TokenType::kByte:
+      return false;
+    default:
+      return true;
+  }
+}
+
+// Symbols by their text, as the vocabulary spells it.
+class SymbolsByText {
+ public:
+  explicit SymbolsByText(const Vocabulary& vocabulary)
+      : n_tokens_(static_cast<Symbol>(vocabulary.tokens.size())) {
+    symbols_.reserve(vocabulary.tokens.size());
+    for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
+      if (can_merge(vocabulary, token)) {
+        symbols_.try_emplace(vocabulary.tokens[token], static_cast<Symbol>(token));
+      }
+    }
+  }
+
+  Symbol find(std::string_view text) const {
+    const auto found = symbols_.find(text);
+    return found != symbols_.end() ? found->second : kNoSymbol;
+  }
+
+  // A symbol that is no token, if there is none yet.
+  Symbol find_or_add(std::string_view text) {
+    if (const Symbol found = find(text); found != kNoSymbol) return found;
+    const auto symbol = static_cast<Symbol>(n_tokens_ + fragments_.size());
+    symbols_.emplace(fragments_.emplace_back(text), symbol);
+    return symbol;
+  }
+
+  const std::deque<std::string>& fragments() const { return fragments_; }
+
+ private:
+  Symbol n_tokens_;
+  std::deque<std::string> fragments_;  // a deque: symbols_ holds views of them
+  std::unordered_map<std::string_view, Symbol> symbols_;
+};
+
+// Token -> rank, 0 the best: the place of its score among all scores that occur.
+std::vector<uint32_t> ranks_of_scores(const Vocabulary& vocabulary) {
+  std::vector<float> scores(vocabulary.tokens.size(), 0.0F);
+  for (size_t i = 0; i < vocabulary.scores.size(); ++i) {
+    const float score = vocabulary.scores[i];
+    scores[i] = std::isnan(score) ? -std::numeric_limits<float>::infinity() : score;
+  }
+  std::vector<float> best_first = scores;
+  std::sort(best_first.begin(), best_first.end(), std::greater<>());
+  best_first.erase(std::unique(best_first.begin(), best_first.end()), best_first.end());
+  std::vector<uint32_t> ranks(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const auto place =
+        std::lower_bound(best_first.begin(), best_first.end(), scores[i], std::greater<>());
+    ranks[i] = static_cast<uint32_t>(place - best_first.begin());
+  }
+  return ranks;
+}
+
+bool has_space_after_other(std::string_view text) {
+  for (size_t at = text.find(kSpace); at != std::string_view::npos;
+       at = text.find(kSpace, at + 1)) {
+    if (at > 0 && !text.substr(0, at).ends_with(kSpace)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool whole_words) {
+  if (vocabulary.merges.empty()) return bad_input("it has no merges");
+  if (vocabulary.merges.size() > kMaxMerges) return bad_input("it has more than 2^24 merges");
+
+  SubwordModel model;
+  model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
+  model.unknown_ = vocabulary.unk;
+  SymbolsByText symbols(vocabulary);
+  for (int byte = 0; byte < 256; ++byte) {
+    const Symbol symbol = symbols.find_or_add(letter_of_byte(static_cast<uint8_t>(byte)));
+    model.byte_symbols_[byte] = symbol;
+    model.byte_tokens_[byte] = symbol < model.n_tokens_ ? static_cast<TokenId>(symbol) : -1;
+  }
+
+  model.merges_ = MergeTable(vocabulary.merges.size());
+  std::string joined;
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    const std::string_view merge = vocabulary.merges[rank];
+    const size_t space = merge.find(' ', 1);
+    if (space == std::string_view::npos || space + 1 == merge.size()) {
+      return bad_input("its merge " + std::to_string(rank) + " is not two words");
+    }
+    const std::string_view left = merge.substr(0, space);
+    const std::string_view right = merge.substr(space + 1);
+    joined.assign(left).append(right);
+    const Merge entry{static_cast<uint32_t>(rank), symbols.find_or_add(joined)};
+    model.merges_.insert(symbols.find_or_add(left), symbols.find_or_add(right), entry);
+  }
+  for (const std::string& letters : symbols.fragments()) {
+    model.fragments_.push_back(bytes_of_letters(letters).value_or(letters));
+  }
+
+  if (whole_words) {
+    model.whole_words_.reserve(vocabulary.tokens.size());
+    for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
+      if (!can_merge(vocabulary, token)) continue;
+      if (auto bytes = bytes_of_letters(vocabulary.tokens[token])) {
+        model.whole_words_.try_emplace(*std::move(bytes), static_cast<TokenId>(token));
+      }
+    }
+  }
+  return model;
+}
+
+SubwordModel SubwordModel::sentencepiece(const Vocabulary& vocabulary) {
+  SubwordModel model;
+  model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
+  model.unknown_ = vocabulary.unk;
+  model.in_characters_ = true;
+  model.words_are_apart_ = true;
+  model.byte_symbols_.fill(kNoSymbol);
+  model.byte_tokens_.fill(-1);
+  SymbolsByText symbols(vocabulary);
+  const std::vector<uint32_t> ranks = ranks_of_scores(vocabulary);
+
+  for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
+    const std::string_view text = vocabulary.tokens[token];
+    if (const auto byte = parse_byte_token(text); byte && model.byte_tokens_[*byte] < 0) {
+      model.byte_tokens_[*byte] = static_cast<TokenId>(token);
+    }
+    if (!can_merge(vocabulary, token) || text.empty() || text.size() > kMaxMergedBytes) continue;
+    if (has_space_after_other(text)) model.words_are_apart_ = false;
+
+    std::vector<size_t> cuts;  // where characters begin, and the end
+    for (size_t at = 0; at < text.size(); at += first_utf8_unit(text.substr(at)).length) {
+      cuts.push_back(at);
+    }
+    cuts.push_back(text.size());
+    const auto half = [&](size_t from, size_t to) {
+      const std::string_view part = text.substr(cuts[from], cuts[to] - cuts[from]);
+      return to == from + 1 ? symbols.find_or_add(part) : symbols.find(part);
+    };
+    const size_t n = cuts.size() - 1;
+    for (size_t cut = 1; cut < n; ++cut) {
+      const Symbol left = half(0, cut);
+      const Symbol right = half(cut, n);
+      if (left == kNoSymbol || right == kNoSymbol) continue;
+      model.merges_.insert(left, right, {ranks[token], symbols.find(text)});
+    }
+    if (n == 1) model.add_character(text, symbols.find(text));
+  }
+  for (const std::string& character : symbols.fragments()) {
+    model.add_character(character, static_cast<Symbol>(model.n_tokens_ + model.fragments_.size()));
+    model.fragments_.push_back(character);
+  }
+  return model;
+}
+
+void SubwordModel::add_character(std::string_view character, Symbol symbol) {
+  const auto byte = static_cast<uint8_t>(character[0]);
+  if (byte < 0x80) {
+    byte_symbols_[byte] = symbol;
+  } else {
+    character_symbols_.emplace(character, symbol);
+  }
+}
+
+void SubwordModel::encode(std::string_view word, Scratch& scratch,
+                          std::vector<TokenId>& tokens) const {
+  if (!whole_words_.empty()) {
+    if (const auto found = whole_words_.find(word); found != whole_words_.end()) {
+      tokens.push_back(found->second);
+      return;
+    }
+  }
+  std::vector<Symbol>& symbols = scratch.symbols;
+  symbols.clear();
+  if (in_characters_) {
+    split_into_characters(word, symbols);
+  } else {
+    for (const char c : word) symbols.push_back(byte_symbols_[static_cast<uint8_t>(c)]);
+  }
+  merge_all(merges_, symbols, scratch.merge);
+  for (const Symbol symbol : symbols) {
+    if (symbol < n_tokens_) {
+      tokens.push_back(static_cast<TokenId>(symbol));
+    } else {
+      for (const char c : fragments_[symbol - n_tokens_]) {
+        encode_byte(static_cast<uint8_t>(c), tokens);
+      }
+    }
+  }
+}
+
+// A character that no token holds becomes its byte tokens right away: those do not merge.
+void SubwordModel::split_into_characters(std::string_view word,
+                                         std::vector<Symbol>& symbols) const {
+  for (size_t at = 0; at < word.size();) {
+    const size_t length = first_utf8_unit(word.substr(at)).length;
+    const std::string_view character = word.substr(at, length);
+    at += length;
+    Symbol symbol = kNoSymbol;
+    if (length == 1) {
+      symbol = byte_symbols_[static_cast<uint8_t>(character[0])];
+    } else if (const auto found = character_symbols_.find(character);
+               found != character_symbols_.end()) {
+      symbol = found->second;
+    }
+    if (symbol != kNoSymbol) {
+      symbols.push_back(symbol);
+      continue;
+    }
+    for (const char c : character) {
+      const TokenId token = byte_tokens_[static_cast<uint8_t>(c)];
+      if (token >= 0 || unknown_ >= 0) symbols.push_back(token >= 0 ? token : unknown_);
+    }
+  }
+}
+
+void SubwordModel::encode_byte(uint8_t byte, std::vector<TokenId>& tokens) const {
+  const TokenId token = byte_tokens_[byte] >= 0 ? byte_tokens_[byte] : unknown_;
+  if (token >= 0) tokens.push_back(token);
+}
+
+}  // namespace banyan

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// A vocabulary as a merge table: words in, tokens out.
+
+#include <array>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "text/merge.h"
+#include "text/tokenizer.h"
+
+namespace banyan {
+
+// Hash of std::unordered_map<std::string, ..> that can be asked about a std::string_view.
+struct TextHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+template <class T>
+using TextMap = std::unordered_map<std::string, T, TextHash, std::equal_to<>>;
+
+// Immutable, safe to share between threads.
+class SubwordModel {
+ public:
+  struct Scratch {
+    std::vector<Symbol> symbols;
+    MergeScratch merge;
+  };
+
+  // Words are bytes; merges are given. `whole_words`: a word that is a token is taken as it is.
+  // kBadInput for missing or malformed merges.
+  static Result<SubwordModel> byte_level(const Vocabulary& vocabulary, bool whole_words);
+
+  // Words are characters, spaces written as U+2581; two symbols merge if together they are a token,
+  // better scores first.
+  static SubwordModel sentencepiece(const Vocabulary& vocabulary);
+
+  // Appends the tokens of `word`. Bytes that have no token become the unknown token, or nothing if
+  // there is none.
+  void encode(std::string_view word, Scratch& scratch, std::vector<TokenId>& tokens) const;
+
+  // Appends the token of one byte outside any word.
+  void encode_byte(uint8_t byte, std::vector<TokenId>& tokens) const;
+
+  // Whether no token spans the border between a word and the space in front of the next one, so
+  // that a text may be cut there.
+  bool words_are_apart() const { return words_are_apart_; }
+
+ private:
+  void add_character(std::string_view character, Symbol symbol);
+  void split_into_characters(std::string_view word, std::vector<Symbol>& symbols) const;
+
+  MergeTable merges_;
+  Symbol n_tokens_ = 0;                     // symbols from here on are no tokens
+  std::vector<std::string> fragments_;      // the bytes of those
+  bool in_characters_ = false;              // what a word begins as: characters, else bytes
+  std::array<Symbol, 256> byte_symbols_{};  // of bytes; of ASCII characters (or kNoSymbol)
+  std::array<TokenId, 256> byte_tokens_{};  // -1: none
+  TextMap<Symbol> character_symbols_;       // of characters beyond ASCII
+  TextMap<TokenId> whole_words_;
+  TokenId unknown_ = -1;
+  bool words_are_apart_ = false;
+};
+
+}  // namespace banyan

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Token ids that other programs gave for vocabularies of real models.
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "text/testing_vocabulary.h"
+#include "text/tokenizer.h"
+
+namespace banyan {
+namespace {
+
+std::vector<std::string> split_inputs(const std::string& file) {
+  const std::string border = "\n__ggml_vocab_test__\n";
+  std::vector<std::string> inputs;
+  size_t begin = 0;
+  for (size_t end = 0; (end = file.find(border, begin)) != std::string::npos;
+       begin = end + border.size()) {
+    inputs.push_back(file.substr(begin, end - begin));
+  }
+  return inputs;  // nothing stands after the last border
+}
+
+std::vector<TokenId> read_ids(const std::string& line) {
+  std::istringstream stream(line);
+  return {std::istream_iterator<TokenId>(stream), {}};
+}
+
+// VOCABULARY.gguf in the first of these folders that has it, and VOCABULARY.gguf.inp and .out.
+class TokenizerVectors : public testing::TestWithParam<const char*> {
+ protected:
+  static std::string find(const std::string& file) {
+    for (const char* folder :
+         {BANYAN_SHARED_DATA "/data/tokenizers/llama.cpp-vectors/", BANYAN_VOCAB_DATA "/"}) {
+      if (std::filesystem::exists(folder + file)) return folder + file;
+    }
+    return "";
+  }
+};
+
+TEST_P(TokenizerVectors, GiveTheSameTokensAndTheTextBack) {
+  const std::string name = std::string("ggml-vocab-") + GetParam() + ".gguf";
+  if (find(name).empty() || find(name + ".inp").empty()) {
+    GTEST_SKIP() << name << " and its vectors are not on this machine.";
+  }
+  const Tokenizer tokenizer = create_or_fail(GgufVocabulary(find(name)).vocabulary);
+  const auto inputs = split_inputs(read_file(find(name + ".inp")));
+  std::istringstream outputs(read_file(find(name + ".out")));
+  ASSERT_GT(inputs.size(), 30U);
+  for (const std::string& input : inputs) {
+    std::string line;
+    ASSERT_TRUE(std::getline(outputs, line));
+    const auto tokens = tokenizer.encode(input, Special::kPlain);
+    EXPECT_EQ(tokens, read_ids(line)) << input;
+    EXPECT_EQ(tokenizer.decode(tokens, Special::kPlain), input);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TokenizerVectors,
+                         testing::Values("command-r", "deepseek-coder", "deepseek-llm", "falcon",
+                                         "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3",
+                                         "qwen2", "qwen35", "refact", "starcoder"),
+                         [](const auto& model) {
+                           std::string name = model.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace banyan

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program as a user meets it: what it prints, how it exits, what it says about wrong input.
+#include <sys/wait.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "support.h"
+
+namespace banyan {
+namespace {
+
+using nlohmann::json;
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(file)), {});
+}
+
+void write_file(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+// A folder of its own for each test, gone afterwards.
+class Program : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/banyan-cli-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  struct Outcome {
+    int code = 0;
+    std::string out;
+    std::string err;
+  };
+
+  // `arguments` as one would type them after `banyan`; `before` may set variables.
+  Outcome run(const std::string& arguments, const std::string& before = "") const {
+    const std::string out = folder_ + "/out";
+    const std::string err = folder_ + "/err";
+    const std::string line =
+        before + " " + BANYAN_PROGRAM + " " + arguments + " >" + out + " 2>" + err + " </dev/null";
+    const int status = std::system(line.c_str());  // NOLINT(cert-env33-c): a shell is wanted
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out),
+            read_file(err)};
+  }
+
+  // One sentence on stderr that holds `place`, exit 2, nothing on stdout.
+  void expect_refused(const std::string& arguments, const std::string& place,
+                      const std::string& before = "") const {
+    const Outcome o = run(arguments, before);
+    EXPECT_EQ(o.code, 2) << arguments << "\n" << o.err;
+    const size_t at = o.err.find("banyan: error: ");
+    ASSERT_NE(at, std::string::npos) << arguments << "\n" << o.err;
+    const std::string sentence = o.err.substr(at, o.err.find('\n', at) - at);
+    EXPECT_NE(sentence.find(place), std::string::npos) << sentence;
+    EXPECT_EQ(o.err.find("banyan: error: ", at + 1), std::string::npos) << o.err;
+    EXPECT_EQ(o.out, "");
+  }
+
+  std::string in_folder(const std::string& name) const { return folder_ + "/" + name; }
+  const std::string tiny_ = test_data("golden/llama/model.gguf");
+  const std::string with_tiny_ = "-m " + tiny_ + " --log-level error ";
+  std::string folder_;
+};
+
+TEST_F(Program, ExplainsItselfInTenLines) {
+  const Outcome o = run("");
+  EXPECT_EQ(o.code, 0);
+  EXPECT_LE(std::count(o.out.begin(), o.out.end(), '\n'), 10);
+  for (const char* word : {"run", "tokenize", "inspect", "eval", "bench", "-m"}) {
+    EXPECT_NE(o.out.find(word), std::string::npos) << word;
+  }
+}
+
+TEST_F(Program, HelpOfEveryCommandFitsAScreen) {
+  for (const char* command : {"run", "tokenize", "inspect", "eval logits", "eval ppl",
+                              "bench decode", "bench prefill", "bench attention"}) {
+    const Outcome o = run(std::string(command) + " --help");
+    EXPECT_EQ(o.code, 0) << command;
+    EXPECT_LE(std::count(o.out.begin(), o.out.end(), '\n'), 60) << command;
+    EXPECT_NE(o.out.find("--json"), std::string::npos) << command;
+  }
+}
+
+TEST_F(Program, RunPrintsOneJsonObjectThatAddsUp) {
+  const Outcome o = run("run " + with_tiny_ + "--json --raw -p hello -n 12 --temp 0 --ignore-eos");
+  ASSERT_EQ(o.code, 0) << o.err;
+  const json reply = json::parse(o.out);
+  EXPECT_EQ(reply["tokens"].size(), 12U);
+  EXPECT_EQ(reply["finish_reason"], "length");
+  EXPECT_EQ(reply["compute"], "auto");
+  EXPECT_EQ(reply["kv"]["exact"], true);
+  EXPECT_GT(reply["kv"]["bytes_peak"], 0);
+  const json& usage = reply["usage"];
+  EXPECT_EQ(usage["completion_tokens"], 12);
+  EXPECT_EQ(usage["total_tokens"].get<int>(), usage["prompt_tokens"].get<int>() + 12);
+  EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 0);
+  for (const char* key : {"load_ms", "prompt_ms", "prompt_per_second", "predicted_ms",
+                          "predicted_per_second"}) {
+    EXPECT_TRUE(reply["timings"][key].is_number()) << key;
+  }
+}
+
+TEST_F(Program, SeedsRepeatAndDiffer) {
+  const std::string ask = "run " + with_tiny_ + "--json --raw -p abc -n 24 --temp 1 --ignore-eos ";
+  const json a = json::parse(run(ask + "-s 1").out);
+  const json b = json::parse(run(ask + "-s 1").out);
+  const json c = json::parse(run(ask + "-s 2").out);
+  EXPECT_EQ(a["tokens"], b["tokens"]);
+  EXPECT_NE(a["tokens"], c["tokens"]);
+}
+
+TEST_F(Program, LogprobsListTheChosenTokenFirstWhenGreedy) {
+  const Outcome o =
+      run("run " + with_tiny_ + "--json --raw -p abc -n 4 --temp 0 --ignore-eos --logprobs 3");
+  const json reply = json::parse(o.out);
+  ASSERT_EQ(reply["logprobs"].size(), 4U);
+  for (const json& entry : reply["logprobs"]) {
+    ASSERT_EQ(entry["top_logprobs"].size(), 3U);
+    EXPECT_EQ(entry["top_logprobs"][0]["id"], entry["id"]);
+    EXPECT_LE(entry["logprob"], 0);
+  }
+}
+
+TEST_F(Program, StopStringsEndTheTextBeforeThem) {
+  const json whole = json::parse(
+      run("run " + with_tiny_ + "--json --raw -p abc -n 40 --temp 0 --ignore-eos").out);
+  const std::string text = whole["text"];
+  size_t begin = text.size() / 2;  // a stop string of plain letters from the middle of the text
+  while (begin < text.size() && isalnum(static_cast<unsigned char>(text[begin])) == 0) ++begin;
+  ASSERT_LT(begin, text.size());
+  const std::string stop = text.substr(begin, 1);
+  const json cut = json::parse(run("run " + with_tiny_ +
+                                   "--json --raw -p abc -n 40 --temp 0 --ignore-eos --stop '" +
+                                   stop + "'").out);
+  EXPECT_EQ(cut["finish_reason"], "stop");
+  EXPECT_EQ(cut["text"], text.substr(0, text.find(stop)));
+}
+
+TEST_F(Program, TokenizeAndBack) {
+  const json ids = json::parse(run("tokenize -m " + tiny_ + " --json -p 'hello w'").out)["tokens"];
+  std::string list;
+  for (const json& id : ids) list += std::to_string(id.get<int>()) + " ";
+  const json text = json::parse(run("tokenize -m " + tiny_ + " --json --decode '" + list + "'").out);
+  EXPECT_EQ(text["text"], "hello w");
+}
+
+TEST_F(Program, InspectSaysWhatTheFileIs) {
+  const json facts = json::parse(run("inspect --json " + tiny_).out);
+  EXPECT_EQ(facts["architecture"], "llama");
+  EXPECT_EQ(facts["layers"], 3);
+  EXPECT_EQ(facts["heads"], 4);
+  EXPECT_EQ(facts["kv_heads"], 2);
+  EXPECT_EQ(facts["head_dim"], 16);
+  EXPECT_EQ(facts["vocab"], 320);
+  EXPECT_EQ(facts["context_length"], 4096);
+  EXPECT_EQ(facts["kv_bytes_per_token"], 3 * 2 * 16 * 2 * 2);
+  EXPECT_EQ(facts["bytes"], std::filesystem::file_size(tiny_));
+  EXPECT_EQ(facts["types"]["F32"], 30);
+}
+
+TEST_F(Program, EvalLogitsGivesTheGoldenOnes) {
+  const json golden = json::parse(read_file(test_data("golden/llama/golden.json")));
+  const json& test_case = golden["cases"][0];
+  write_file(in_folder("ids.json"), test_case["tokens"].dump());
+  const Outcome o = run("eval logits " + with_tiny_ + "--tokens " + in_folder("ids.json") +
+                        " --positions 1,3 --compute f32 -ctk f32 -ctv f32 --json");
+  ASSERT_EQ(o.code, 0) << o.err;
+  const json found = json::parse(o.out);
+  EXPECT_EQ(found["n_tokens"], test_case["tokens"].size());
+  EXPECT_EQ(found["logits_positions"].size(), 2U);
+  for (size_t v = 0; v < 320; ++v) {
+    EXPECT_NEAR(found["last_logits"][v].get<double>(), test_case["last_logits"][v].get<double>(),
+                3e-4);
+    EXPECT_NEAR(found["logits_positions"]["3"][v].get<double>(),
+                test_case["logits_positions"]["3"][v].get<double>(), 3e-4);
+  }
+}
+
+TEST_F(Program, BenchesPrintTheColumnsOfLlamaCpp) {
+  std::istringstream decode(
+      run("bench decode " + with_tiny_ + "--json -npp 20 -ntg 4 -npl 1,17 -pps").out);
+  std::string line;
+  int rows = 0;
+  while (std::getline(decode, line)) {
+    const json row = json::parse(line);
+    EXPECT_EQ(row["tg"], 4);
+    EXPECT_NEAR(row["speed_tg"].get<double>() * row["t_tg"].get<double>(),
+                4 * row["pl"].get<int>(), 1e-6);
+    EXPECT_EQ(row["n_kv"].get<int>(), 20 + 4 * row["pl"].get<int>());
+    ++rows;
+  }
+  EXPECT_EQ(rows, 2);
+  std::istringstream prefill(
+      run("bench prefill " + with_tiny_ + "--json -p 32,64 -d 0,16 -n 4 -r 2").out);
+  std::vector<std::array<int, 3>> seen;
+  while (std::getline(prefill, line)) {
+    const json row = json::parse(line);
+    seen.push_back({row["n_depth"], row["n_prompt"], row["n_gen"]});
+    EXPECT_EQ(row["samples_ts"].size(), 2U);
+  }
+  EXPECT_EQ(seen, (std::vector<std::array<int, 3>>{
+                      {0, 32, 0}, {0, 64, 0}, {0, 0, 4}, {16, 32, 0}, {16, 64, 0}, {16, 0, 4}}));
+}
+
+TEST_F(Program, RefusesWrongUsage) {
+  expect_refused("frobnicate", "frobnicate");
+  expect_refused("eval", "logits");
+  expect_refused("eval nonsense", "ppl");
+  expect_refused("run " + with_tiny_ + "--no-such-option -p hi", "--no-such-option");
+  expect_refused("run " + with_tiny_, "-p");
+  expect_refused("run " + with_tiny_ + "-p a -f " + tiny_, "-f");
+  expect_refused("run " + with_tiny_ + "-f " + in_folder("none.txt"), "none.txt");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -n -5", "-n");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -n 0", "-n");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -n many", "-n");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -t -1", "-t");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -c -4", "-c");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --stop ''", "--stop");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -ctk q9", "-ctk");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --compute f64", "--compute");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --device cuda", "--device");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --rope-scaling cubic", "--rope-scaling");
+  expect_refused("run -m " + tiny_ + " --raw -p hi --log-level loud", "--log-level");
+  expect_refused("run " + with_tiny_ + "--raw -p hi", "BANYAN_ISA", "BANYAN_ISA=mmx");
+  expect_refused("tokenize -m " + tiny_ + " --decode '5 x'", "--decode");
+  expect_refused("tokenize -m " + tiny_ + " --decode '5 320'", "319");
+  expect_refused("bench decode " + with_tiny_ + "-npp 0", "-npp");
+  expect_refused("bench decode " + with_tiny_ + "--method best", "--method");
+  expect_refused("bench prefill " + with_tiny_ + "--pattern striped", "--pattern");
+}
+
+TEST_F(Program, RefusesSamplerValuesThatAreNoNumbersOrOutOfRange) {
+  for (const char* bad : {"--temp nan", "--temp inf", "--temp -1", "--top-k -1", "--top-p 0",
+                          "--top-p 1.5", "--top-p nan", "--min-p -0.1", "--min-p 2",
+                          "--typical 0", "--repeat-penalty 0", "--repeat-penalty nan",
+                          "--repeat-last-n -2", "--presence-penalty 3", "--frequency-penalty nan",
+                          "--logit-bias 5000+1", "--logit-bias x", "--logprobs 1000"}) {
+    const std::string text = bad;
+    expect_refused("run " + with_tiny_ + "--raw -p hi " + text, text.substr(0, text.find(' ')));
+  }
+}
+
+TEST_F(Program, RefusesPromptsPastTheContextAndBudgetsTooSmall) {
+  std::string words;
+  for (int i = 0; i < 200; ++i) words += "word ";
+  expect_refused("run " + with_tiny_ + "--raw -c 64 -n 4 -p '" + words + "'", "64");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --kv-budget 4", "--kv-budget");
+  expect_refused("run " + with_tiny_ + "--raw -p hi --kv-budget lots", "--kv-budget");
+  // One panel of this model is 6 KiB: 16 positions.
+  expect_refused("run " + with_tiny_ + "--raw --kv-budget 12KiB -p '" + words + "'",
+                 "--kv-budget");
+  expect_refused("run " + with_tiny_ + "--raw -p ''", "empty");
+}
+
+TEST_F(Program, RefusesBrokenTokenFiles) {
+  for (const char* bad : {"", "{}", "[1, \"2\"]", "[1.5]", "[-1]", "[99999999999]", "[1, 2", "nul",
+                          "[320]", "[]"}) {
+    write_file(in_folder("ids.json"), bad);
+    expect_refused("eval logits " + with_tiny_ + "--tokens " + in_folder("ids.json"), "");
+  }
+  write_file(in_folder("ids.json"), "[1, 2, 3]");
+  expect_refused("eval logits " + with_tiny_ + "--positions 3 --tokens " + in_folder("ids.json"),
+                 "3");
+  expect_refused("eval ppl " + with_tiny_ + "-f " + in_folder("ids.json"), "-c");
+}
+
+TEST_F(Program, RefusesBrokenModelsAndNamesThem) {
+  const std::string whole = read_file(tiny_);
+  const std::string path = in_folder("broken.gguf");
+  const auto refuse = [&](const std::string& bytes) {
+    write_file(path, bytes);
+    expect_refused("run --raw -p hi -n 1 -m " + path, "broken.gguf");
+  };
+  refuse("");
+  refuse("hello world, this is no model at all, not even nearly");
+  for (const size_t cut : {3, 24, 160, 5000, 20000}) refuse(whole.substr(0, cut));
+  refuse(whole.substr(0, whole.size() - 1));
+  expect_refused("run --raw -p hi -m " + in_folder("none.gguf"), "none.gguf");
+  expect_refused("run --raw -p hi -m " + folder_, folder_);
+}
+
+TEST_F(Program, SurvivesFlippedBytes) {
+  const std::string whole = read_file(tiny_);
+  std::mt19937 random(7);
+  for (int trial = 0; trial < 40; ++trial) {
+    std::string bytes = whole;
+    for (int flip = 0; flip < 20; ++flip) {
+      bytes[4 + random() % 12000] = static_cast<char>(random() % 256);
+    }
+    write_file(in_folder("flip.gguf"), bytes);
+    const Outcome o = run("run --raw -p hi -n 2 --temp 0 -m " + in_folder("flip.gguf"));
+    EXPECT_TRUE(o.code == 0 || o.code == 2 || o.code == 1) << "exit " << o.code << "\n" << o.err;
+  }
+}
+
+TEST_F(Program, SaysWhereTheDefaultModelShouldBe) {
+  expect_refused("run -p hi", "make run", "XDG_CACHE_HOME=" + folder_);
+  expect_refused("run -p hi", "-m", "env -u HOME -u XDG_CACHE_HOME");
+}
+
+TEST_F(Program, WarnsWhenAnAnswerPassesTheTrainedContext) {
+  const std::string ask = "run -m " + tiny_ + " --raw --ignore-eos --json -p hi ";
+  EXPECT_NE(run(ask + "-n 4096 --kv-budget 64KiB").err.find("warning"), std::string::npos);
+  const json within = json::parse(run(ask + "-n 64 -c 32").out);
+  EXPECT_EQ(within["finish_reason"], "length");
+  EXPECT_LE(within["usage"]["total_tokens"], 32);
+}
+
+}  // namespace
+}  // namespace banyan

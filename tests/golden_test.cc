@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole engine against logits that another implementation computed (Hugging Face transformers
+// in float32; tests/data/golden says how).
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "engine/evaluate.h"
+#include "support.h"
+
+namespace banyan {
+namespace {
+
+using nlohmann::json;
+
+// Only the models of the llama family; others have folders of their own names.
+std::vector<std::string> golden_folders() {
+  std::vector<std::string> folders = {test_data("golden/llama")};
+  for (const char* name : {"llama_tied", "llama_rope_llama3", "llama_rope_yarn", "llama_bf16"}) {
+    const std::string folder = shared_data(std::string("golden/") + name);
+    if (std::filesystem::exists(folder + "/model.gguf")) folders.push_back(folder);
+  }
+  return folders;
+}
+
+json read_json(const std::string& path) {
+  std::ifstream file(path);
+  return json::parse(file);
+}
+
+// Ways to feed a prompt: all at once (0) or in pieces.
+constexpr int kPieces[] = {0, 1, 7, 64};
+
+struct Wanted {
+  std::vector<int> positions;
+  std::vector<std::vector<float>> logits;
+};
+
+Wanted wanted_of(const json& test_case) {
+  Wanted wanted;
+  for (const auto& [key, value] : test_case["logits_positions"].items()) {
+    wanted.positions.push_back(std::stoi(key));
+  }
+  std::sort(wanted.positions.begin(), wanted.positions.end());
+  for (const int position : wanted.positions) {
+    wanted.logits.push_back(test_case["logits_positions"][std::to_string(position)]);
+  }
+  wanted.positions.push_back(static_cast<int>(test_case["tokens"].size()) - 1);
+  wanted.logits.push_back(test_case["last_logits"]);
+  return wanted;
+}
+
+double tolerance(const json& test_case, const Wanted& wanted) {
+  double largest = 0;
+  for (const auto& logits : wanted.logits) {
+    for (const float logit : logits) largest = std::max(largest, std::abs(double(logit)));
+  }
+  return 10 * test_case["f64_max_abs_diff"].get<double>() + 1e-5 * largest;
+}
+
+void expect_logits(Engine& engine, const json& test_case, int piece, const std::string& what) {
+  const std::vector<TokenId> tokens = test_case["tokens"];
+  const Wanted wanted = wanted_of(test_case);
+  const auto found = evaluate_logits(engine, tokens, wanted.positions, piece);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  ASSERT_EQ(found->size(), wanted.logits.size());
+  const double bound = tolerance(test_case, wanted);
+  for (size_t i = 0; i < found->size(); ++i) {
+    ASSERT_EQ((*found)[i].logits.size(), wanted.logits[i].size());
+    double worst = 0;
+    for (size_t v = 0; v < wanted.logits[i].size(); ++v) {
+      worst = std::max(worst, std::abs(double((*found)[i].logits[v]) - wanted.logits[i][v]));
+    }
+    EXPECT_LE(worst, bound) << what << " after token " << wanted.positions[i];
+  }
+}
+
+TEST(Golden, LogitsOfTheLlamaFamilyInAnyPieces) {
+  for (const std::string& folder : golden_folders()) {
+    const json golden = read_json(folder + "/golden.json");
+    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+    ASSERT_NE(engine, nullptr);
+    for (const json& test_case : golden["cases"]) {
+      for (const int piece : kPieces) {
+        expect_logits(*engine, test_case, piece, folder + " in pieces of " + std::to_string(piece));
+      }
+    }
+  }
+}
+
+TEST(Golden, LogitsThroughTheReferenceExecutorAndTheDensePlan) {
+  EngineOptions options = exact_options(test_data("golden/llama/model.gguf"));
+  options.attention = AttentionDevice::kReference;
+  options.plan_method = PlanMethod::kDense;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const json golden = read_json(test_data("golden/llama/golden.json"));
+  for (const json& test_case : golden["cases"]) expect_logits(*engine, test_case, 0, "reference");
+}
+
+TEST(Golden, NegativeLogLikelihood) {
+  for (const std::string& folder : golden_folders()) {
+    const json golden = read_json(folder + "/golden.json");
+    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+    ASSERT_NE(engine, nullptr);
+    for (const json& test_case : golden["cases"]) {
+      const std::vector<TokenId> tokens = test_case["tokens"];
+      std::vector<int> positions(tokens.size() - 1);
+      std::iota(positions.begin(), positions.end(), 0);
+      const auto found = evaluate_logits(*engine, tokens, positions);
+      ASSERT_TRUE(found.has_value()) << found.error().message;
+      double nll = 0;
+      for (size_t i = 0; i < found->size(); ++i) {
+        const auto& logits = (*found)[i].logits;
+        double sum = 0;
+        for (const float logit : logits) sum += std::exp(double(logit));
+        nll += std::log(sum) - logits[tokens[i + 1]];
+      }
+      const double want = test_case["nll"];
+      EXPECT_NEAR(nll / want, 1, 1e-4) << folder;
+    }
+  }
+}
+
+TEST(Golden, GreedyContinuations) {
+  for (const std::string& folder : golden_folders()) {
+    const json golden = read_json(folder + "/golden.json");
+    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+    ASSERT_NE(engine, nullptr);
+    for (const json& test_case : golden["cases"]) {
+      Request request;
+      request.prompt = test_case["tokens"].get<std::vector<TokenId>>();
+      request.sampler.temperature = 0;
+      request.max_tokens = static_cast<int>(test_case["greedy"].size());
+      const auto reply = engine->generate(request);
+      ASSERT_TRUE(reply.has_value()) << reply.error().message;
+      EXPECT_EQ(reply->tokens, test_case["greedy"].get<std::vector<TokenId>>()) << folder;
+    }
+  }
+}
+
+TEST(Golden, DefaultModelInFullPrecision) {
+  const std::string model = default_model();
+  const std::string file = shared_data("golden/default-model.json");
+  if (model.empty() || !std::filesystem::exists(file)) {
+    GTEST_SKIP() << "the default model or its golden file is not on this machine";
+  }
+  const json golden = read_json(file);
+  const auto engine = open_or_fail(exact_options(model));
+  ASSERT_NE(engine, nullptr);
+  for (const json& test_case : golden["cases"]) {
+    const std::vector<TokenId> tokens = test_case["tokens"];
+    const std::vector<ChatMessage> messages = {{"user", test_case["question"]}};
+    const auto prompt = engine->encode_chat(messages);
+    ASSERT_TRUE(prompt.has_value()) << prompt.error().message;
+    EXPECT_EQ(*prompt, tokens);
+    const int last = static_cast<int>(tokens.size()) - 1;
+    const auto found = evaluate_logits(*engine, tokens, {&last, 1});
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    for (const json& top : test_case["top_logits"]) {
+      EXPECT_NEAR((*found)[0].logits[top[0].get<int>()], top[1].get<float>(), 5e-3);
+    }
+  }
+}
+
+TEST(Golden, StoriesGreedyTextByteForByte) {
+  const std::string folder = shared_data("models/stories260K/");
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "stories260K is not on this machine";
+  std::ifstream file(folder + "stories260K.greedy.txt");
+  const std::string want((std::istreambuf_iterator<char>(file)), {});
+  const auto engine = open_or_fail(exact_options(folder + "stories260K.gguf"));
+  ASSERT_NE(engine, nullptr);
+  Request request;
+  request.prompt = engine->encode_raw("Once upon a time");
+  request.sampler.temperature = 0;
+  request.max_tokens = 200;
+  request.ignore_eos = true;
+  const auto reply = engine->generate(request);
+  ASSERT_TRUE(reply.has_value()) << reply.error().message;
+  EXPECT_EQ(("Once upon a time" + reply->text).substr(0, want.size()), want);
+}
+
+}  // namespace
+}  // namespace banyan
