@@ -2,7 +2,6 @@
 #include "base/cpu_topology.h"
 
 #include <sched.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <memory>

@@ -184,7 +184,7 @@ Result<std::vector<Job>> make_jobs(const AttentionOptions& o) {
 
 // --- Output
 
-void print_machine(const AttentionDevice& device, bool json) {
+void print_machine(const MeasuredDevice& device, bool json) {
   const MachineFigures& f = device.machine;
   if (json) {
     return print_json({{"bandwidth_gbps", f.bandwidth_gbps},
@@ -295,7 +295,7 @@ Result<int> bench_attention_main(const AttentionOptions& o) {
   const auto machine = measure_machine(pool, *isa);
   progress.clear();
   if (!machine) return machine.error();
-  const AttentionDevice device{pool, *isa, *machine};
+  const MeasuredDevice device{pool, *isa, *machine};
   print_machine(device, o.common.json);
   print_header(o);
   for (const Job& job : *jobs) {

@@ -60,7 +60,7 @@ using Progress = std::function<void(const std::string&)>;
 
 class Race {
  public:
-  Race(const AttentionWorkload& workload, const AttentionDevice& device)
+  Race(const AttentionWorkload& workload, const MeasuredDevice& device)
       : workload_(workload),
         n_workers_(device.pool.size()),
         executor_(make_cpu_executor(device.pool, device.isa)),
@@ -140,7 +140,7 @@ AttentionFigures figures_of(const Contender& contender, const AttentionCase& sha
 
 Result<std::vector<AttentionFigures>> measure(const AttentionCase& shape,
                                               std::span<const PlanMethod> methods,
-                                              const AttentionDevice& device,
+                                              const MeasuredDevice& device,
                                               const Progress& progress) {
   progress("writing random K and V ..");
   const auto workload = AttentionWorkload::create(shape, device.pool, device.isa);
@@ -177,7 +177,7 @@ double roof_ms(const AttentionCase& shape, const MachineFigures& machine) {
 
 Result<std::vector<AttentionFigures>> bench_attention(const AttentionCase& shape,
                                                       std::span<const PlanMethod> methods,
-                                                      const AttentionDevice& device,
+                                                      const MeasuredDevice& device,
                                                       const Progress& progress) {
   BANYAN_CHECK(!methods.empty(), "a benchmark of no method");
   try {

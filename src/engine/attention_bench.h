@@ -41,7 +41,7 @@ struct AttentionFigures {
 double roof_ms(const AttentionCase& shape, const MachineFigures& machine);
 
 // What a benchmark runs on.
-struct AttentionDevice {
+struct MeasuredDevice {
   ThreadPool& pool;  // borrowed
   Isa isa = Isa::kBaseline;
   MachineFigures machine;
@@ -51,7 +51,7 @@ struct AttentionDevice {
 // which is not empty. kDense is for cases of one sequence. `progress`, which may be empty, is told
 // what comes next before parts that may take long. kFailed if the memory cannot be had.
 Result<std::vector<AttentionFigures>> bench_attention(
-    const AttentionCase& shape, std::span<const PlanMethod> methods, const AttentionDevice& device,
+    const AttentionCase& shape, std::span<const PlanMethod> methods, const MeasuredDevice& device,
     const std::function<void(const std::string&)>& progress);
 
 }  // namespace banyan

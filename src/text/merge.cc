@@ -5,6 +5,8 @@
 #include <bit>
 #include <functional>
 #include <limits>
+#include <unordered_map>
+#include <utility>
 
 #include "base/check.h"
 
@@ -13,8 +15,8 @@ namespace {
 
 constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 
-// Up to this many symbols a scan for the best rank beats a heap (words of English have 4 to 8).
-constexpr size_t kShort = 48;
+// Up to this many symbols a scan for the best rank beats a queue (English words have 4 to 8).
+constexpr size_t kShort = 200;
 
 uint32_t rank_of(const MergeTable& table, Symbol left, Symbol right) {
   const Merge* merge = table.find(left, right);
@@ -40,46 +42,94 @@ void merge_short(const MergeTable& table, std::vector<Symbol>& symbols,
   }
 }
 
-// A doubly linked list of symbols and a heap of candidates. A candidate is stale, and skipped, if
+// Candidates by rank, then by position. Positions of one rank come mostly in rising order, so they
+// are kept in lists that are walked once; a heap of all candidates misses the caches at each pop.
+class CandidateQueue {
+ public:
+  void push(uint32_t rank, uint32_t position) {
+    Bucket& bucket = buckets_[rank];
+    if (bucket.empty()) push_heap(ranks_, rank);
+    if (bucket.rising.empty() || bucket.rising.back() <= position) {
+      bucket.rising.push_back(position);
+    } else {
+      push_heap(bucket.others, position);
+    }
+  }
+
+  bool empty() const { return ranks_.empty(); }
+
+  // The best rank, and its leftmost position. Requires !empty().
+  std::pair<uint32_t, uint32_t> pop() {
+    const uint32_t rank = ranks_.front();
+    Bucket& bucket = buckets_.find(rank)->second;
+    uint32_t position = 0;
+    if (bucket.others.empty() ||
+        (bucket.next < bucket.rising.size() && bucket.rising[bucket.next] <= bucket.others[0])) {
+      position = bucket.rising[bucket.next++];
+    } else {
+      position = pop_heap(bucket.others);
+    }
+    if (bucket.empty()) {
+      pop_heap(ranks_);
+      buckets_.erase(rank);
+    }
+    return {rank, position};
+  }
+
+ private:
+  struct Bucket {
+    std::vector<uint32_t> rising;  // from `next` on
+    size_t next = 0;
+    std::vector<uint32_t> others;  // a heap, smallest first
+    bool empty() const { return next == rising.size() && others.empty(); }
+  };
+
+  static void push_heap(std::vector<uint32_t>& heap, uint32_t value) {
+    heap.push_back(value);
+    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+  }
+  static uint32_t pop_heap(std::vector<uint32_t>& heap) {
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const uint32_t value = heap.back();
+    heap.pop_back();
+    return value;
+  }
+
+  std::unordered_map<uint32_t, Bucket> buckets_;  // by rank; none is empty
+  std::vector<uint32_t> ranks_;                   // their ranks, a heap, smallest first
+};
+
+// A doubly linked list of symbols and a queue of candidates. A candidate is stale, and skipped, if
 // its symbol is gone or no longer merges with its neighbour at that rank.
 class LongMerger {
  public:
-  LongMerger(const MergeTable& table, std::vector<Symbol>& symbols, MergeScratch& scratch)
-      : table_(table),
-        symbols_(symbols),
-        next_(scratch.next),
-        prev_(scratch.prev),
-        heap_(scratch.heap) {}
+  LongMerger(const MergeTable& table, std::vector<Symbol>& symbols)
+      : table_(table), symbols_(symbols), next_(symbols.size()), prev_(symbols.size()) {}
 
   void run() {
     const auto n = static_cast<uint32_t>(symbols_.size());
-    next_.resize(n);
-    prev_.resize(n);
-    heap_.clear();
     for (uint32_t i = 0; i < n; ++i) {
       next_[i] = i + 1 < n ? i + 1 : kNone;
       prev_[i] = i > 0 ? i - 1 : kNone;
-      if (const uint64_t entry = candidate(i); entry != kNoCandidate) heap_.push_back(entry);
+      push(i);
     }
-    std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
-    while (!heap_.empty()) {
-      std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
-      const uint64_t entry = heap_.back();
-      heap_.pop_back();
-      const auto left = static_cast<uint32_t>(entry);
-      if (symbols_[left] != kGone && candidate(left) == entry) merge_at(left);
+    while (!queue_.empty()) {
+      const auto [rank, left] = queue_.pop();
+      if (symbols_[left] != kGone && rank_at(left) == rank) merge_at(left);
     }
     std::erase(symbols_, kGone);
   }
 
  private:
   static constexpr Symbol kGone = std::numeric_limits<Symbol>::max();
-  static constexpr uint64_t kNoCandidate = ~uint64_t{0};
 
-  uint64_t candidate(uint32_t left) const {
-    if (next_[left] == kNone) return kNoCandidate;
-    const uint32_t rank = rank_of(table_, symbols_[left], symbols_[next_[left]]);
-    return rank == kNone ? kNoCandidate : uint64_t{rank} << 32 | left;
+  uint32_t rank_at(uint32_t left) const {
+    if (next_[left] == kNone) return kNone;
+    return rank_of(table_, symbols_[left], symbols_[next_[left]]);
+  }
+
+  void push(uint32_t left) {
+    if (const uint32_t rank = rank_at(left); rank != kNone) queue_.push(rank, left);
   }
 
   void merge_at(uint32_t left) {
@@ -88,22 +138,15 @@ class LongMerger {
     symbols_[right] = kGone;
     next_[left] = next_[right];
     if (next_[left] != kNone) prev_[next_[left]] = left;
-    push(left);
     if (prev_[left] != kNone) push(prev_[left]);
-  }
-
-  void push(uint32_t left) {
-    const uint64_t entry = candidate(left);
-    if (entry == kNoCandidate) return;
-    heap_.push_back(entry);
-    std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+    push(left);
   }
 
   const MergeTable& table_;
   std::vector<Symbol>& symbols_;
-  std::vector<uint32_t>& next_;
-  std::vector<uint32_t>& prev_;
-  std::vector<uint64_t>& heap_;
+  std::vector<uint32_t> next_;
+  std::vector<uint32_t> prev_;
+  CandidateQueue queue_;
 };
 
 }  // namespace
@@ -134,13 +177,14 @@ void MergeTable::grow() {
   }
 }
 
-void merge_all(const MergeTable& table, std::vector<Symbol>& symbols, MergeScratch& scratch) {
+void merge_all(const MergeTable& table, std::vector<Symbol>& symbols,
+               std::vector<uint32_t>& ranks) {
   BANYAN_CHECK(symbols.size() < kNone, "a word of too many symbols");
   if (symbols.size() < 2) return;
   if (symbols.size() <= kShort) {
-    merge_short(table, symbols, scratch.ranks);
+    merge_short(table, symbols, ranks);
   } else {
-    LongMerger(table, symbols, scratch).run();
+    LongMerger(table, symbols).run();
   }
 }
 

@@ -51,14 +51,8 @@ class MergeTable {
   size_t size_ = 0;
 };
 
-// Memory that is used again from word to word.
-struct MergeScratch {
-  std::vector<uint32_t> ranks;       // short words: of each symbol with the next
-  std::vector<uint32_t> next, prev;  // long words: the list of symbols that are left
-  std::vector<uint64_t> heap;        // long words: rank << 32 | left symbol
-};
-
-// Merges `symbols` in place. O(n log n). Requires fewer than 2^32 - 1 symbols.
-void merge_all(const MergeTable& table, std::vector<Symbol>& symbols, MergeScratch& scratch);
+// Merges `symbols` in place. O(n log n). `ranks` is memory that is used again from word to word.
+// Requires fewer than 2^32 - 1 symbols.
+void merge_all(const MergeTable& table, std::vector<Symbol>& symbols, std::vector<uint32_t>& ranks);
 
 }  // namespace banyan

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "text/pre_tokenizer_rules.h"
 
 namespace banyan {
@@ -148,7 +149,7 @@ PreTokenizer::~PreTokenizer() = default;
 Result<PreTokenizer> PreTokenizer::create(std::string_view name) {
   const auto rule = find_pre_tokenizer_rule(name);
   if (!rule) {
-    return bad_input("its pre-tokenizer '" + std::string(name.substr(0, 100)) + "' is not known");
+    return bad_input("its pre-tokenizer '" + printable(name) + "' is not known");
   }
   auto state = std::make_unique<State>();
   state->takes_whole_words = rule->takes_whole_words;

@@ -2,8 +2,8 @@
 #include "text/subword.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <deque>
 #include <limits>
 #include <utility>
 
@@ -34,38 +34,78 @@ bool can_merge(const Vocabulary& vocabulary, size_t token) {
   }
 }
 
-// Symbols by their text, as the vocabulary spells it.
+// Symbols by their text, as the vocabulary spells it. Open addressing, with a part of the hash in
+// each slot: loading a large vocabulary is a million look-ups that miss the caches.
 class SymbolsByText {
  public:
+  // The vocabulary must outlive this.
   explicit SymbolsByText(const Vocabulary& vocabulary)
-      : n_tokens_(static_cast<Symbol>(vocabulary.tokens.size())) {
-    symbols_.reserve(vocabulary.tokens.size());
-    for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
-      if (can_merge(vocabulary, token)) {
-        symbols_.try_emplace(vocabulary.tokens[token], static_cast<Symbol>(token));
-      }
+      : tokens_(vocabulary.tokens), slots_(std::bit_ceil(4 * tokens_.size() + 1024)) {
+    for (size_t token = 0; token < tokens_.size(); ++token) {
+      if (!can_merge(vocabulary, token)) continue;
+      Slot& slot = slots_[place(tokens_[token])];
+      if (slot.symbol == kNoSymbol) fill(slot, tokens_[token], static_cast<Symbol>(token));
     }
   }
 
-  Symbol find(std::string_view text) const {
-    const auto found = symbols_.find(text);
-    return found != symbols_.end() ? found->second : kNoSymbol;
-  }
+  Symbol find(std::string_view text) const { return slots_[place(text)].symbol; }
 
   // A symbol that is no token, if there is none yet.
   Symbol find_or_add(std::string_view text) {
-    if (const Symbol found = find(text); found != kNoSymbol) return found;
-    const auto symbol = static_cast<Symbol>(n_tokens_ + fragments_.size());
-    symbols_.emplace(fragments_.emplace_back(text), symbol);
+    Slot* slot = &slots_[place(text)];
+    if (slot->symbol != kNoSymbol) return slot->symbol;
+    if (2 * (n_filled_ + 1) > slots_.size()) {
+      grow();
+      slot = &slots_[place(text)];
+    }
+    const auto symbol = static_cast<Symbol>(tokens_.size() + fragments_.size());
+    fragments_.emplace_back(text);
+    fill(*slot, text, symbol);
     return symbol;
   }
 
-  const std::deque<std::string>& fragments() const { return fragments_; }
+  const std::vector<std::string>& fragments() const { return fragments_; }
 
  private:
-  Symbol n_tokens_;
-  std::deque<std::string> fragments_;  // a deque: symbols_ holds views of them
-  std::unordered_map<std::string_view, Symbol> symbols_;
+  struct Slot {
+    uint32_t tag = 0;  // upper half of the hash
+    Symbol symbol = kNoSymbol;
+  };
+
+  static uint64_t hash(std::string_view text) { return std::hash<std::string_view>()(text); }
+
+  std::string_view text_of(Symbol symbol) const {
+    return symbol < tokens_.size() ? tokens_[symbol] : fragments_[symbol - tokens_.size()];
+  }
+
+  // The slot that holds `text`, or the free one where it belongs.
+  size_t place(std::string_view text) const {
+    const uint64_t full = hash(text);
+    const size_t mask = slots_.size() - 1;
+    size_t i = full & mask;
+    for (; slots_[i].symbol != kNoSymbol; i = (i + 1) & mask) {
+      if (slots_[i].tag == full >> 32 && text_of(slots_[i].symbol) == text) break;
+    }
+    return i;
+  }
+
+  void fill(Slot& slot, std::string_view text, Symbol symbol) {
+    slot = {static_cast<uint32_t>(hash(text) >> 32), symbol};
+    ++n_filled_;
+  }
+
+  void grow() {
+    std::vector<Slot> old(2 * slots_.size());
+    old.swap(slots_);
+    for (const Slot& slot : old) {
+      if (slot.symbol != kNoSymbol) slots_[place(text_of(slot.symbol))] = slot;
+    }
+  }
+
+  const std::vector<std::string>& tokens_;
+  std::vector<std::string> fragments_;
+  std::vector<Slot> slots_;  // a power of two of them, at most half of them filled
+  size_t n_filled_ = 0;
 };
 
 // Token -> rank, 0 the best: the place of its score among all scores that occur.
@@ -209,7 +249,7 @@ void SubwordModel::encode(std::string_view word, Scratch& scratch,
   } else {
     for (const char c : word) symbols.push_back(byte_symbols_[static_cast<uint8_t>(c)]);
   }
-  merge_all(merges_, symbols, scratch.merge);
+  merge_all(merges_, symbols, scratch.ranks);
   for (const Symbol symbol : symbols) {
     if (symbol < n_tokens_) {
       tokens.push_back(static_cast<TokenId>(symbol));

@@ -29,7 +29,7 @@ class SubwordModel {
  public:
   struct Scratch {
     std::vector<Symbol> symbols;
-    MergeScratch merge;
+    std::vector<uint32_t> ranks;
   };
 
   // Words are bytes; merges are given. `whole_words`: a word that is a token is taken as it is.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Vocabularies for tests: of GGUF files (read trustingly: tests know what they open), and small ones
-// made by hand.
+// Vocabularies for tests: of GGUF files (read trustingly: tests know what they open), and small
+// ones made by hand.
 
 #include <gtest/gtest.h>
 

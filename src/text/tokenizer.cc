@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/printable.h"
 #include "text/byte_letters.h"
 #include "text/pre_tokenizer.h"
 #include "text/special_tokens.h"
@@ -89,7 +90,7 @@ std::vector<bool> find_ends(Vocabulary& vocabulary) {
 Result<void> check(const Vocabulary& vocabulary) {
   const size_t n = vocabulary.tokens.size();
   if (vocabulary.model != "gpt2" && vocabulary.model != "llama") {
-    return bad_input("its tokenizer model '" + vocabulary.model.substr(0, 100) +
+    return bad_input("its tokenizer model '" + printable(vocabulary.model) +
                      "' is not known; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are");
   }
   if (n == 0) return bad_input("its vocabulary is empty");

@@ -61,8 +61,8 @@ TEST_P(TokenizerVectors, GiveTheSameTokensAndTheTextBack) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TokenizerVectors,
                          testing::Values("command-r", "deepseek-coder", "deepseek-llm", "falcon",
-                                         "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3",
-                                         "qwen2", "qwen35", "refact", "starcoder"),
+                                         "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2",
+                                         "qwen35", "refact", "starcoder"),
                          [](const auto& model) {
                            std::string name = model.param;
                            std::erase(name, '-');

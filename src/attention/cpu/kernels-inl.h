@@ -58,14 +58,27 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT a, size_t a_stride, const
                              size_t b_step, size_t n, FloatVector (&acc)[R][C]) {
   const Floats d;
   for (size_t i = 0; i < n; ++i) {
-    FloatVector bv[C];
-    HWY_UNROLL(8)
-    for (int c = 0; c < C; ++c) bv[c] = load_floats(b[c] + i * b_step);
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      const FloatVector av = hn::Set(d, a[r * a_stride + i]);
+    // The smaller set of operands stays in registers, the other passes through one.
+    if constexpr (R < C) {
+      FloatVector av[R];
       HWY_UNROLL(8)
-      for (int c = 0; c < C; ++c) acc[r][c] = hn::MulAdd(av, bv[c], acc[r][c]);
+      for (int r = 0; r < R; ++r) av[r] = hn::Set(d, a[r * a_stride + i]);
+      HWY_UNROLL(8)
+      for (int c = 0; c < C; ++c) {
+        const FloatVector bv = load_floats(b[c] + i * b_step);
+        HWY_UNROLL(8)
+        for (int r = 0; r < R; ++r) acc[r][c] = hn::MulAdd(av[r], bv, acc[r][c]);
+      }
+    } else {
+      FloatVector bv[C];
+      HWY_UNROLL(8)
+      for (int c = 0; c < C; ++c) bv[c] = load_floats(b[c] + i * b_step);
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r) {
+        const FloatVector av = hn::Set(d, a[r * a_stride + i]);
+        HWY_UNROLL(8)
+        for (int c = 0; c < C; ++c) acc[r][c] = hn::MulAdd(av, bv[c], acc[r][c]);
+      }
     }
   }
 }

@@ -129,21 +129,6 @@ class BlockReader {
     return block;
   }
 
-  // Asks for the keys of the block after the one that was read.
-  void prefetch_next_k() const {
-    uint32_t ref = ref_;
-    for (Position p = position_; p < std::min(position_ + kBlockTokens, item_.kv_end); ++ref) {
-      prefetch(call_.in->kv.k_panel(kv_head_, refs_[ref].panel), shape_.k_panel_bytes());
-      p += refs_[ref].slot_end - p % kPanelTokens;
-    }
-  }
-  void prefetch_v(const KvBlock& block) const {
-    for (int panel = block.panel_begin; panel < block.panel_end; ++panel) prefetch(block.v[panel], shape_.v_panel_bytes());
-  }
-  static void prefetch(const void* p, size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i);
-  }
-
  private:
   void pack_k(Position begin, uint32_t ref, Position position, KvBlock& block) {
     for (; ref < ref_; ++ref) {
@@ -240,11 +225,9 @@ void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows&
     }
     const KvBlock block = reader.read(begin);
     if (!find_visible(item, band, begin, rows.n, scratch)) continue;
-    if (rows.n < kPackingRows) reader.prefetch_v(block);
     kernels.scores(block, scratch.q, rows.n, head_dim, scratch.scores);
     kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
                     scratch.block_l);
-    if (rows.n < kPackingRows) reader.prefetch_next_k();
     kernels.fold_block(block, scratch.scores, scratch.visible, rows.n, columns, scratch.block_m,
                        scratch.block_l, scratch.segment, scratch.tile);
   }

@@ -19,7 +19,7 @@ constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // A rounded row: first the 8-bit numbers, in groups of as many blocks as 16-byte lanes fit a vector,
 // each group as the first halves of its blocks and then the second halves; what is left at the end in
-// smaller groups. Then for each block its scale and the sum of its activations, as f32.
+// smaller groups. Then for each block its scale and the sum of its rounded activations, as f32.
 constexpr int64_t scales_offset(int64_t n) { return round_up_64(n); }
 
 // Formats of weights. nibbles: element i of a block in the low, i + 16 in the high half of byte i.
@@ -165,6 +165,7 @@ HWY_INLINE void add_group(const uint8_t* blocks, const int8_t* x, const float* x
   alignas(64) static constexpr int32_t kScaleOfLane[16] = {0, 0, 0, 0, 2, 2, 2, 2,
                                                            4, 4, 4, 4, 6, 6, 6, 6};
   const auto scale_of_lane = hn::SetTableIndices(df, kScaleOfLane);
+  HWY_UNROLL(4)  // for the sums to be registers
   for (int r = 0; r < kRows; ++r) {
     const auto x_r = hn::LoadU(
         dpairs, reinterpret_cast<const float*>(reinterpret_cast<const char*>(x_scales) + r * x_stride));
@@ -185,6 +186,7 @@ void dots_of(const uint8_t* weights, const int8_t* x, int64_t x_stride, int64_t 
   const WholeF32 d;
   Whole products[kRows];
   Whole offsets[kRows];
+  HWY_UNROLL(4)
   for (int r = 0; r < kRows; ++r) products[r] = offsets[r] = hn::Zero(d);
   const auto* x_scales = reinterpret_cast<const float*>(x + scales_offset(n));
   int64_t left = n / kBlock;
@@ -202,6 +204,7 @@ void dots_of(const uint8_t* weights, const int8_t* x, int64_t x_stride, int64_t 
   if constexpr (kMaxGroup > 1) {
     if (left >= 1) add(std::integral_constant<int, 1>());
   }
+  HWY_UNROLL(4)
   for (int r = 0; r < kRows; ++r) {
     // Of a pair, the first is a product of scales and belongs to no sum.
     const Whole offset = hn::OddEven(offsets[r], hn::Zero(d));
@@ -220,25 +223,26 @@ void block_dots(const std::byte* weights, const std::byte* x, int64_t x_stride, 
 }
 
 // One block: 32 numbers to 8 bits, 16 of them at `low`, 16 at `high`; its scale and sum at `pair`.
+// The sum is that of the rounded numbers: times the weights' offset it then takes back the part of
+// the rounding errors that the products (of weights without their offset) have too much.
 void round_block(const float* x, int8_t* low, int8_t* high, float* pair) {
   const hn::CappedTag<float, 16> d;
+  const hn::RebindToSigned<decltype(d)> di32;
   const hn::Rebind<int8_t, decltype(d)> di8;
   const int lanes = static_cast<int>(hn::Lanes(d));
   auto largest = hn::Zero(d);
-  auto sum = hn::Zero(d);
-  for (int i = 0; i < kBlock; i += lanes) {
-    const auto v = hn::LoadU(d, x + i);
-    largest = hn::Max(largest, hn::Abs(v));
-    sum = hn::Add(sum, v);
-  }
+  for (int i = 0; i < kBlock; i += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(d, x + i)));
   const float max = hn::ReduceMax(d, largest);
   const auto inverse = hn::Set(d, max > 0 ? 127.0F / max : 0.0F);
+  auto sum = hn::Zero(di32);
   for (int i = 0; i < kBlock; i += lanes) {
     const auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
+    sum = hn::Add(sum, q);
     hn::StoreU(hn::DemoteTo(di8, q), di8, i < 16 ? low + i : high + (i - 16));
   }
-  pair[0] = max / 127.0F;
-  pair[1] = hn::ReduceSum(d, sum);
+  const float scale = max / 127.0F;
+  pair[0] = scale;
+  pair[1] = scale * static_cast<float>(hn::ReduceSum(di32, sum));
 }
 
 void round_row(const float* x, void* out, int64_t n) {

@@ -51,11 +51,13 @@ void dots_of(const W* w, const float* x, int64_t x_stride, int64_t n, float* sum
   const int64_t lanes = hn::Lanes(d);
   Vec even[kRows];
   Vec odd[kRows];
+  HWY_UNROLL(4)  // for the sums to be registers
   for (int r = 0; r < kRows; ++r) even[r] = odd[r] = hn::Zero(d);
   int64_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
     const Vec w0 = load(w + i);
     const Vec w1 = load(w + i + lanes);
+    HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       even[r] = hn::MulAdd(w0, load(x + r * x_stride + i), even[r]);
       odd[r] = hn::MulAdd(w1, load(x + r * x_stride + i + lanes), odd[r]);
@@ -64,10 +66,12 @@ void dots_of(const W* w, const float* x, int64_t x_stride, int64_t n, float* sum
   for (; i < n; i += lanes) {
     const size_t left = static_cast<size_t>(n - i < lanes ? n - i : lanes);
     const Vec w0 = load_n(w + i, left);
+    HWY_UNROLL(4)
     for (int r = 0; r < kRows; ++r) {
       even[r] = hn::MulAdd(w0, load_n(x + r * x_stride + i, left), even[r]);
     }
   }
+  HWY_UNROLL(4)
   for (int r = 0; r < kRows; ++r) sums[r] = hn::ReduceSum(d, hn::Add(even[r], odd[r]));
 }
 

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine as its caller meets it: reuse of KV, limits, cancelling, many sequences in a step.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "engine/evaluate.h"
+#include "engine/speed_bench.h"
+
+namespace banyan {
+namespace {
+
+EngineOptions tiny_options() {
+  EngineOptions options;
+  options.model_path = std::string(BANYAN_TEST_DATA) + "/golden/llama/model.gguf";
+  options.n_threads = 2;
+  options.kv_budget_bytes = uint64_t{16} << 20;
+  options.k_type = DType::kF32;
+  options.v_type = DType::kF32;
+  options.compute = Compute::kF32;
+  options.deterministic = true;
+  const char* cap = std::getenv("BANYAN_ISA");  // NOLINT(concurrency-mt-unsafe)
+  const auto isa = parse_isa(cap == nullptr ? "" : cap);
+  if (isa) options.isa = std::min(options.isa, *isa);
+  return options;
+}
+
+std::unique_ptr<Engine> open(const EngineOptions& options = tiny_options()) {
+  auto engine = Engine::open(options);
+  EXPECT_TRUE(engine.has_value()) << engine.error().message;
+  return engine ? *std::move(engine) : nullptr;
+}
+
+std::vector<TokenId> tokens_from(int first, int n) {
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < n; ++i) tokens.push_back(3 + (first + i * 7) % 300);
+  return tokens;
+}
+
+Request greedy(std::vector<TokenId> prompt, int max_tokens) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.sampler.temperature = 0;
+  request.max_tokens = max_tokens;
+  request.ignore_eos = true;
+  return request;
+}
+
+TEST(Engine, ReusesThePrefixOfWhatItSawAndAnswersTheSame) {
+  const auto engine = open();
+  const auto prompt = tokens_from(5, 100);
+  const Reply cold = *engine->generate(greedy(prompt, 20));
+  EXPECT_EQ(cold.cached_tokens, 0);
+
+  // The conversation goes on: prompt, answer and something new.
+  auto longer = prompt;
+  longer.insert(longer.end(), cold.tokens.begin(), cold.tokens.end());
+  const auto question = tokens_from(11, 9);
+  longer.insert(longer.end(), question.begin(), question.end());
+  const Reply warm = *engine->generate(greedy(longer, 20));
+  EXPECT_EQ(warm.cached_tokens, 119);  // the last generated token was never computed
+
+  // Diverging inside a panel, in the middle of what is stored.
+  auto other = prompt;
+  other.resize(45);
+  other.push_back(prompt[45] == 3 ? 4 : 3);
+  const Reply diverged = *engine->generate(greedy(other, 20));
+  EXPECT_EQ(diverged.cached_tokens, 45);
+
+  const auto fresh = open();
+  EXPECT_EQ(warm.tokens, fresh->generate(greedy(longer, 20))->tokens);
+  const auto fresh2 = open();
+  const Reply want = *fresh2->generate(greedy(other, 20));
+  EXPECT_EQ(diverged.tokens, want.tokens);
+  EXPECT_EQ(diverged.logprobs, want.logprobs);  // bit-equal
+  engine->tree().check_integrity();
+}
+
+TEST(Engine, ReferenceExecutorAgrees) {
+  const auto prompt = tokens_from(1, 1200);
+  EngineOptions options = tiny_options();
+  const Reply cpu = *open(options)->generate(greedy(prompt, 8));
+  options.attention = AttentionDevice::kReference;
+  const Reply reference = *open(options)->generate(greedy(prompt, 8));
+  ASSERT_EQ(cpu.tokens, reference.tokens);
+  for (size_t i = 0; i < cpu.logprobs.size(); ++i) {
+    EXPECT_NEAR(cpu.logprobs[i], reference.logprobs[i], 1e-3);
+  }
+}
+
+TEST(Engine, SequencesOfOneStepDoNotSeeEachOther) {
+  const auto engine = open();
+  constexpr std::array<uint32_t, 1> kFirst = {0};
+  // 17 sequences over one prefix that ends inside a panel, each with a token of its own.
+  const auto prefix = tokens_from(2, 77);
+  const SeqId base = engine->tree().open({}, 0).seq;
+  const Piece read{base, prefix, {}};
+  ASSERT_TRUE(engine->steps().run({&read, 1}).has_value());
+  std::vector<SeqId> ids;
+  std::vector<TokenId> own;
+  for (int i = 0; i < 17; ++i) {
+    ids.push_back(engine->tree().fork(base));
+    own.push_back(10 + i * 3);
+  }
+  std::vector<Piece> pieces;
+  for (size_t i = ids.size(); i-- > 0;) pieces.push_back({ids[i], {&own[i], 1}, kFirst});
+  ASSERT_TRUE(engine->steps().run(pieces).has_value());
+  std::vector<std::vector<float>> together;
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    const auto logits = engine->steps().logits(p, 0);
+    together.emplace_back(logits.begin(), logits.end());
+  }
+  engine->tree().check_integrity();
+
+  for (size_t p = 0; p < pieces.size(); ++p) {
+    auto alone = prefix;
+    alone.push_back(pieces[p].tokens[0]);
+    const auto other = open();
+    const int last = static_cast<int>(alone.size()) - 1;
+    const auto want = evaluate_logits(*other, alone, {&last, 1});
+    ASSERT_TRUE(want.has_value());
+    EXPECT_EQ((*want)[0].logits, together[p]) << "sequence " << p;  // bit-equal
+  }
+}
+
+TEST(Engine, RefusesWhatCannotFit) {
+  EngineOptions options = tiny_options();
+  options.context = 64;
+  const auto engine = open(options);
+  const auto refused = engine->generate(greedy(tokens_from(0, 65), 4));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kBadInput);
+  EXPECT_NE(refused.error().message.find("64"), std::string::npos);
+  EXPECT_FALSE(engine->generate(greedy({}, 4)).has_value());
+  EXPECT_FALSE(engine->generate(greedy({320}, 4)).has_value());
+  EXPECT_FALSE(engine->generate(greedy({-1}, 4)).has_value());
+  EXPECT_TRUE(engine->generate(greedy(tokens_from(0, 64), 4)).has_value());
+}
+
+TEST(Engine, ABudgetIsKeptAndSaysSoWhenItEnds) {
+  EngineOptions options = tiny_options();
+  // 16 positions of 3 layers x 2 heads x 16 dimensions, K and V in f32: 12 KiB a panel.
+  options.kv_budget_bytes = 5 * 12288 + 100;
+  const auto engine = open(options);
+  EXPECT_EQ(engine->pool().capacity(), 5U);
+  const auto too_long = engine->generate(greedy(tokens_from(0, 81), 1));
+  ASSERT_FALSE(too_long.has_value());
+  EXPECT_NE(too_long.error().message.find("--kv-budget"), std::string::npos);
+  const Reply cut = *engine->generate(greedy(tokens_from(0, 60), 100));
+  EXPECT_EQ(cut.finish, FinishReason::kLength);
+  EXPECT_EQ(cut.tokens.size(), 21U);  // 80 positions; the last token needs none
+  EXPECT_NE(cut.note.find("--kv-budget"), std::string::npos) << cut.note;
+  EXPECT_LE(engine->memory().kv_peak, engine->memory().kv_budget);
+  // What is no longer used makes room.
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(engine->generate(greedy(tokens_from(i, 40), 8)).has_value());
+  }
+  engine->tree().check_integrity();
+}
+
+TEST(Engine, ABudgetBelowOnePanelIsRefused) {
+  EngineOptions options = tiny_options();
+  options.kv_budget_bytes = 12287;
+  const auto engine = Engine::open(options);
+  ASSERT_FALSE(engine.has_value());
+  EXPECT_EQ(engine.error().code, ErrorCode::kBadInput);
+  EXPECT_NE(engine.error().message.find("--kv-budget"), std::string::npos);
+}
+
+TEST(Engine, ListenersCanCancelAndKeepWhatWasSaid) {
+  const auto engine = open();
+  int calls = 0;
+  std::string heard;
+  auto hear = [&](std::string_view text) {
+    heard += text;
+    return ++calls < 3;
+  };
+  const FunctionRef<bool(std::string_view)> on_text = hear;
+  const Reply reply = *engine->generate(greedy(tokens_from(0, 10), 100), {&on_text, nullptr});
+  EXPECT_EQ(reply.finish, FinishReason::kCancelled);
+  EXPECT_LT(reply.tokens.size(), 100U);
+  EXPECT_EQ(reply.text.substr(0, heard.size()), heard);
+
+  auto refuse = [](int, int) { return false; };
+  const FunctionRef<bool(int, int)> on_prompt = refuse;
+  const Reply none = *engine->generate(greedy(tokens_from(50, 900), 10), {nullptr, &on_prompt});
+  EXPECT_EQ(none.finish, FinishReason::kCancelled);
+  EXPECT_TRUE(none.tokens.empty());
+  engine->tree().check_integrity();
+}
+
+TEST(Engine, BenchmarksLeaveNoKvBehind) {
+  const auto engine = open();
+  const uint32_t before = engine->pool().used();
+  const auto shared = bench_decode(*engine, {40, 5, 4, true}, PlanMethod::kPaged);
+  const auto apart = bench_decode(*engine, {40, 5, 4, false}, PlanMethod::kPaged);
+  ASSERT_TRUE(shared.has_value() && apart.has_value());
+  EXPECT_LT(shared->kv_bytes, apart->kv_bytes);
+  {
+    const auto bench = DepthBench::create(*engine, 30);
+    ASSERT_TRUE(bench.has_value());
+    EXPECT_TRUE((*bench)->read(20).has_value());
+    EXPECT_TRUE((*bench)->generate(5).has_value());
+  }
+  EXPECT_EQ(engine->pool().used(), before);
+  engine->tree().check_integrity();
+}
+
+}  // namespace
+}  // namespace banyan
