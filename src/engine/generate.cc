@@ -148,6 +148,7 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   const int64_t start = now_ns();
   OpenSequence sequence(tree_, prompt);
   tree_.reserve(sequence.seq(), n_prompt + max_tokens);
+  steps_.reserve(n_prompt + max_tokens);
   // Embeddings may have more rows than there are tokens; those stand for nothing.
   const auto n_tokens = static_cast<size_t>(tokenizer_.size());
   Sampler sampler(sampler_of(request, tokenizer_), tokenizer_.size());

@@ -20,8 +20,10 @@ StepRunner::StepRunner(const Model& model, PanelPool& pool, KvTree& tree, StepDe
   for (int layer = 0; layer < model.hp.n_layers; ++layer) planes_.push_back(pool.planes(layer));
 }
 
-void StepRunner::reserve_logits(int64_t rows) {
-  logits_.reserve_discarding(static_cast<size_t>(rows) * model_.hp.vocab);
+void StepRunner::reserve(int64_t positions) {
+  const auto refs = static_cast<size_t>(positions / kPanelTokens) + 64;  // and node borders
+  refs_.reserve(refs);
+  plan_.refs.reserve(refs);
 }
 
 // Either all pieces get their slots or none does.
@@ -130,8 +132,8 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
       logit_rows_.push_back(row_begin_[p] + index);
     }
   }
-  reserve_logits(static_cast<int64_t>(wanted));
   const int64_t vocab = model_.hp.vocab;
+  logits_.reserve_discarding(wanted * vocab);
   const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
   forward(model_, {tokens_, slots_, &plan_, planes_, logit_rows_}, *device_.ops,
           *device_.attention, activations_, logits, times_);

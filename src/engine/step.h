@@ -50,8 +50,8 @@ class StepRunner {
     return logits_.span().subspan((logit_begin_[piece] + i) * vocab, vocab);
   }
 
-  // Room for `rows` wanted logits, so that run() need not allocate.
-  void reserve_logits(int64_t rows);
+  // Room for steps over sequences of `positions` together, so that decoding them does not allocate.
+  void reserve(int64_t positions);
 
   // How the next steps are planned.
   void set_plan_method(PlanMethod method) { method_ = method; }

@@ -377,6 +377,15 @@ TEST(Sampler, ForbiddenTokensAreNeverDrawnAndASingleAllowedOneAlwaysIs) {
   Sampler sampler(params, 64);
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(sampler.sample(logits).token % 8, 5);
 
+  // Also where the model is sure of it beyond all numbers.
+  params = plain();
+  params.logit_bias = {{1, -kInfinity}};
+  Sampler between(params, 3);
+  std::map<TokenId, int> drawn;
+  for (int i = 0; i < 200; ++i) ++drawn[between.sample(std::vector<float>{0, kInfinity, 0}).token];
+  EXPECT_EQ(drawn.size(), 2U);
+  EXPECT_EQ(drawn.count(1), 0U);
+
   for (const float typical : {0.5F, 1.0F}) {
     params = {};
     params.typical_p = typical;

@@ -41,8 +41,8 @@ struct Case {
   }
 };
 
-// Ranks that follow the order of creation are byte-pair encoding; with `any_rank` longer symbols may
-// come first and ranks repeat, as SentencePiece's scores have it.
+// Ranks that follow the order of creation are byte-pair encoding; with `any_rank` longer symbols
+// may come first and ranks repeat, as SentencePiece's scores have it.
 Case random_case(std::mt19937& random, Symbol letters, int n_merges, bool any_rank) {
   Case made;
   Symbol next = letters;

@@ -72,15 +72,9 @@ std::vector<PreTokenizerRule> make_rules() {
   const std::string exaone_moe = contraction +
                                  R"(|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N})" +
                                  R"(| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+)";
-  const std::string jais2 =
-      contraction + "|" + letters + "|" + three_digits + "|" + others +
-      R"(|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S))"
-      R"(|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s)";
+  const std::string cjk = "[一-龥぀-ゟ゠-ヿ]+";
   const std::string youtu_scripts =
-      "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-"
-      "ゟ゠-"
-      "ヿ]"
-      "+";
+      "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|" + cjk;
   const std::string deepseek_han = "[一-龥ࠀ-一가-퟿]+";
   const std::string deepseek3 = R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
                                 R"(|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)" +
@@ -114,7 +108,6 @@ std::vector<PreTokenizerRule> make_rules() {
       {{"seed-coder"}, {seed_coder}},
       {{"bailingmoe", "bailingmoe2", "llada-moe"}, {bailing}},
       {{"exaone-moe"}, {exaone_moe}},
-      {{"jais-2"}, {jais2}},
       {{"tekken"}, {gpt4o(one_digit, "")}, true},
       {{"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"},
        {gpt4o(three_digits, contraction + "?")}},
@@ -123,8 +116,7 @@ std::vector<PreTokenizerRule> make_rules() {
        {line_end, kDeepSeekLetters, R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)", R"(\s+$)", deepseek_han,
         R"(\p{N}+)"}},
       {{"deepseek-coder"}, {line_end, R"(\s?\p{L}+)", R"(\s?\p{P}+)", deepseek_han, one_digit}},
-      {{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"},
-       {three_digits, "[一-龥぀-ゟ゠-ヿ]+", deepseek3}},
+      {{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"}, {three_digits, cjk, deepseek3}},
       {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, ascii_three}},
       {{"bloom", "poro-chat", "gpt3-finnish"}, {bloom}},
       {{"viking"}, {bloom, one_digit}},

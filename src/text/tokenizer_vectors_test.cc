@@ -34,7 +34,7 @@ class TokenizerVectors : public testing::TestWithParam<const char*> {
  protected:
   static std::string find(const std::string& file) {
     for (const char* folder :
-         {BANYAN_SHARED_DATA "/data/tokenizers/llama.cpp-vectors/", BANYAN_VOCAB_DATA "/"}) {
+         {BANYAN_SHARED_DATA "/tokenizers/llama.cpp-vectors/", BANYAN_VOCAB_DATA "/"}) {
       if (std::filesystem::exists(folder + file)) return folder + file;
     }
     return "";

@@ -48,7 +48,8 @@ TEST(Utf8, EveryScalarValueIsOneCharacterAndEveryBeginningOfItIsIncomplete) {
 
 // All well-formed sequences, by enumeration; what is in none of them as a beginning is ill-formed.
 TEST(Utf8, MaximalSubpartsAreTheLongestBeginningsOfCharacters) {
-  std::vector<bool> begins(size_t{1} << 24, false);  // index: up to three bytes, shorter ones padded
+  std::vector<bool> begins(size_t{1} << 24,
+                           false);  // index: up to three bytes, shorter ones padded
   const auto index = [](std::string_view bytes) {
     uint32_t value = 0;
     for (size_t i = 0; i < 3; ++i) {

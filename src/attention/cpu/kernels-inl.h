@@ -50,14 +50,14 @@ HWY_INLINE void with_type(DType type, F f) {
 }
 
 // ---- Register tiles ----
-// acc[r][c] += sum over i < n of a[r * a_stride + i] * b[c][i * b_step ..], one i after the other.
-// Each load (and conversion) of b serves R rows. 32 vector registers hold 6 x 4 accumulators and
-// their operands, 16 hold 6 x 2 or 3 x 4.
+// acc[r][c] += sum over i in [begin, end) of a[r * a_stride + i] * b[c][i * b_step ..], one i after
+// the other. Each load (and conversion) of b serves R rows. 32 vector registers hold 6 x 4
+// accumulators and their operands, 16 hold 6 x 2 or 3 x 4.
 template <int R, int C, class T>
 HWY_INLINE void add_products(const float* HWY_RESTRICT a, size_t a_stride, const T* const (&b)[C],
-                             size_t b_step, size_t n, FloatVector (&acc)[R][C]) {
+                             size_t b_step, size_t begin, size_t end, FloatVector (&acc)[R][C]) {
   const Floats d;
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = begin; i < end; ++i) {
     // The smaller set of operands stays in registers, the other passes through one.
     if constexpr (R < C) {
       FloatVector av[R];
@@ -80,6 +80,17 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT a, size_t a_stride, const
         for (int c = 0; c < C; ++c) acc[r][c] = hn::MulAdd(av, bv[c], acc[r][c]);
       }
     }
+  }
+}
+
+// Fetching ahead: into the second-level cache, a few lines after each kAheadSteps steps of a tile.
+// All of a block's lines at once, or into the first level, gained nothing where this gained 40 %
+// (Zen 4, f16, 1 to 3 packed rows).
+inline constexpr int kAheadSteps = 8;
+
+HWY_INLINE void fetch_ahead(const void* p, size_t begin, size_t end) {
+  for (size_t at = begin; at < end; at += 64) {
+    __builtin_prefetch(static_cast<const char*>(p) + at, 0, 2);
   }
 }
 
@@ -193,7 +204,17 @@ HWY_INLINE void score_tile(const KvBlock& block, const float* q, int head_dim, i
     HWY_UNROLL(8)
     for (int c = 0; c < C; ++c) acc[r][c] = hn::Zero(d);
   }
-  add_products<R, C, T>(q, head_dim, k, kPanelTokens, head_dim, acc);
+  const int step = block.fetches_ahead ? kAheadSteps : head_dim;
+  for (int i = 0; i < head_dim; i += step) {
+    const int end = HWY_MIN(i + step, head_dim);
+    add_products<R, C, T>(q, head_dim, k, kPanelTokens, i, end, acc);
+    if (!block.fetches_ahead) continue;
+    for (int lane = column * kLanes; lane < (column + C) * kLanes; lane += kPanelTokens) {
+      const void* ahead = block.ahead_k[lane / kPanelTokens];
+      if (ahead == nullptr || lane % kPanelTokens != 0) continue;
+      fetch_ahead(ahead, i * kPanelTokens * sizeof(T), end * kPanelTokens * sizeof(T));
+    }
+  }
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(8)
@@ -346,13 +367,19 @@ HWY_INLINE void value_tile(const KvBlock& block, const float* p, KeyRange keys, 
   }
   for (int key = keys.begin; key < keys.end;) {
     const int panel = key / kPanelTokens;
-    const int end = HWY_MIN(keys.end, (panel + 1) * kPanelTokens);
-    const T* row = static_cast<const T*>(block.v[panel]) +
-                   size_t(key % kPanelTokens) * block.v_stride + column * kLanes;
+    const int step = block.fetches_ahead ? kAheadSteps : kPanelTokens;
+    const int end = HWY_MIN(keys.end, key - key % step + step);
+    const size_t first = size_t(key % kPanelTokens) * block.v_stride + column * kLanes;
     const T* v[C];
     HWY_UNROLL(8)
-    for (int c = 0; c < C; ++c) v[c] = row + c * kLanes;
-    add_products<R, C, T>(p + key, kBlockTokens, v, block.v_stride, end - key, acc);
+    for (int c = 0; c < C; ++c) v[c] = static_cast<const T*>(block.v[panel]) + first + c * kLanes;
+    add_products<R, C, T>(p + key, kBlockTokens, v, block.v_stride, 0, end - key, acc);
+    if (block.fetches_ahead && block.ahead_v[panel] != nullptr) {
+      for (int i = 0; i < end - key; ++i) {
+        const size_t at = first + i * block.v_stride;
+        fetch_ahead(block.ahead_v[panel], at * sizeof(T), (at + C * kLanes) * sizeof(T));
+      }
+    }
     key = end;
   }
   HWY_UNROLL(8)

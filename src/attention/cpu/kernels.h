@@ -32,6 +32,12 @@ struct KvBlock {
   DType k_type = DType::kF32;
   DType v_type = DType::kF32;
   size_t v_stride = 0;  // elements between rows of V
+
+  // Panels of the next block in memory, of the same types and strides, or null. Kernels may fetch
+  // them into the cache while they work on this one.
+  const void* ahead_k[kBlockPanels] = {};
+  const void* ahead_v[kBlockPanels] = {};
+  bool fetches_ahead = false;  // some of ahead_k and ahead_v are given
 };
 
 // Unfinished softmax of packed rows: o [n][stride] not divided by l. m = -infinity: no key yet, and

@@ -103,6 +103,7 @@ class BlockReader {
         k_convert_(n_rows >= kPackingRows && shape_.k_type != DType::kF32),
         v_convert_(shape_.head_dim % kPanelTokens != 0 ||
                    (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
+        fetches_ahead_(n_rows <= kTileRows),
         scratch_(scratch) {}
 
   // The block that begins at `begin`; blocks are asked for in order, none left out.
@@ -126,10 +127,23 @@ class BlockReader {
     const bool whole = ref_ - first == uint32_t(block.panel_end - block.panel_begin);
     if (k_convert_ || !whole) pack_k(begin, first, first_position, block);
     if (v_convert_ || !whole) pack_v(begin, first, first_position, block);
+    if (fetches_ahead_ && !v_convert_ && whole) look_ahead(block);
     return block;
   }
 
  private:
+  // Few rows wait for memory. Where refs split panels this names some panels twice or too early,
+  // which costs nothing.
+  void look_ahead(KvBlock& block) const {
+    for (int panel = 0; panel < kBlockPanels; ++panel) {
+      if (position_ + panel * kPanelTokens >= item_.kv_end) return;
+      const PanelId id = refs_[ref_ + panel].panel;
+      block.ahead_k[panel] = call_.in->kv.k_panel(kv_head_, id);
+      block.ahead_v[panel] = call_.in->kv.v_panel(kv_head_, id);
+      block.fetches_ahead = true;
+    }
+  }
+
   void pack_k(Position begin, uint32_t ref, Position position, KvBlock& block) {
     for (; ref < ref_; ++ref) {
       const PanelRef& r = refs_[ref];
@@ -169,6 +183,7 @@ class BlockReader {
   Position position_;  // where it begins, or kv_begin within it
   const bool k_convert_;
   const bool v_convert_;
+  const bool fetches_ahead_;
   WorkerScratch& scratch_;
 };
 

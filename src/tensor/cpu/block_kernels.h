@@ -2,8 +2,8 @@
 #pragma once
 // Dot products of the three plain formats in blocks of 32 (Q4_0, Q4_1, Q8_0) with activations rounded
 // to 8 bits. Several blocks fill a vector and share the work on scales, and several rows of
-// activations share one reading of the weights. One CPU core (Zen 4, AVX-512) does 1.9 times the
-// products a second of ggml's with one row of activations and 4 times with eight.
+// activations share one reading of the weights. On one core (Zen 4) Q4_1 does 27 to 35 G products a
+// second with one row of activations and 50 to 64 with eight; ggml's vec_dot does 17 to 20 with both.
 
 #include <cstddef>
 #include <cstdint>

@@ -67,8 +67,8 @@ class SlicedGemm {
 
   ThreadPool& pool_;
   const CpuKernels kernels_;
-  const Compute compute_;
   const dnnl::engine engine_;
+  const int64_t f32_rows_;  // of x, in one call of oneDNN
   const bool has_bf16_;
   std::map<Bf16Shape, Bf16Matmul> matmuls_;
   std::vector<WorkerScratch> scratch_;    // one for each worker
