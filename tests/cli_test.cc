@@ -100,8 +100,8 @@ TEST_F(Program, RunPrintsOneJsonObjectThatAddsUp) {
   EXPECT_EQ(usage["completion_tokens"], 12);
   EXPECT_EQ(usage["total_tokens"].get<int>(), usage["prompt_tokens"].get<int>() + 12);
   EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 0);
-  for (const char* key : {"load_ms", "prompt_ms", "prompt_per_second", "predicted_ms",
-                          "predicted_per_second"}) {
+  for (const char* key :
+       {"load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"}) {
     EXPECT_TRUE(reply["timings"][key].is_number()) << key;
   }
 }
@@ -128,16 +128,17 @@ TEST_F(Program, LogprobsListTheChosenTokenFirstWhenGreedy) {
 }
 
 TEST_F(Program, StopStringsEndTheTextBeforeThem) {
-  const json whole = json::parse(
-      run("run " + with_tiny_ + "--json --raw -p abc -n 40 --temp 0 --ignore-eos").out);
+  const json whole =
+      json::parse(run("run " + with_tiny_ + "--json --raw -p abc -n 40 --temp 0 --ignore-eos").out);
   const std::string text = whole["text"];
   size_t begin = text.size() / 2;  // a stop string of plain letters from the middle of the text
   while (begin < text.size() && isalnum(static_cast<unsigned char>(text[begin])) == 0) ++begin;
   ASSERT_LT(begin, text.size());
   const std::string stop = text.substr(begin, 1);
-  const json cut = json::parse(run("run " + with_tiny_ +
-                                   "--json --raw -p abc -n 40 --temp 0 --ignore-eos --stop '" +
-                                   stop + "'").out);
+  const json cut =
+      json::parse(run("run " + with_tiny_ +
+                      "--json --raw -p abc -n 40 --temp 0 --ignore-eos --stop '" + stop + "'")
+                      .out);
   EXPECT_EQ(cut["finish_reason"], "stop");
   EXPECT_EQ(cut["text"], text.substr(0, text.find(stop)));
 }
@@ -146,7 +147,8 @@ TEST_F(Program, TokenizeAndBack) {
   const json ids = json::parse(run("tokenize -m " + tiny_ + " --json -p 'hello w'").out)["tokens"];
   std::string list;
   for (const json& id : ids) list += std::to_string(id.get<int>()) + " ";
-  const json text = json::parse(run("tokenize -m " + tiny_ + " --json --decode '" + list + "'").out);
+  const json text =
+      json::parse(run("tokenize -m " + tiny_ + " --json --decode '" + list + "'").out);
   EXPECT_EQ(text["text"], "hello w");
 }
 
@@ -190,8 +192,8 @@ TEST_F(Program, BenchesPrintTheColumnsOfLlamaCpp) {
   while (std::getline(decode, line)) {
     const json row = json::parse(line);
     EXPECT_EQ(row["tg"], 4);
-    EXPECT_NEAR(row["speed_tg"].get<double>() * row["t_tg"].get<double>(),
-                4 * row["pl"].get<int>(), 1e-6);
+    EXPECT_NEAR(row["speed_tg"].get<double>() * row["t_tg"].get<double>(), 4 * row["pl"].get<int>(),
+                1e-6);
     EXPECT_EQ(row["n_kv"].get<int>(), 20 + 4 * row["pl"].get<int>());
     ++rows;
   }
@@ -236,11 +238,11 @@ TEST_F(Program, RefusesWrongUsage) {
 }
 
 TEST_F(Program, RefusesSamplerValuesThatAreNoNumbersOrOutOfRange) {
-  for (const char* bad : {"--temp nan", "--temp inf", "--temp -1", "--top-k -1", "--top-p 0",
-                          "--top-p 1.5", "--top-p nan", "--min-p -0.1", "--min-p 2",
-                          "--typical 0", "--repeat-penalty 0", "--repeat-penalty nan",
-                          "--repeat-last-n -2", "--presence-penalty 3", "--frequency-penalty nan",
-                          "--logit-bias 5000+1", "--logit-bias x", "--logprobs 1000"}) {
+  for (const char* bad :
+       {"--temp nan", "--temp inf", "--temp -1", "--top-k -1", "--top-p 0", "--top-p 1.5",
+        "--top-p nan", "--min-p -0.1", "--min-p 2", "--typical 0", "--repeat-penalty 0",
+        "--repeat-penalty nan", "--repeat-last-n -2", "--presence-penalty 3",
+        "--frequency-penalty nan", "--logit-bias 5000+1", "--logit-bias x", "--logprobs 1000"}) {
     const std::string text = bad;
     expect_refused("run " + with_tiny_ + "--raw -p hi " + text, text.substr(0, text.find(' ')));
   }
@@ -253,14 +255,13 @@ TEST_F(Program, RefusesPromptsPastTheContextAndBudgetsTooSmall) {
   expect_refused("run " + with_tiny_ + "--raw -p hi --kv-budget 4", "--kv-budget");
   expect_refused("run " + with_tiny_ + "--raw -p hi --kv-budget lots", "--kv-budget");
   // One panel of this model is 6 KiB: 16 positions.
-  expect_refused("run " + with_tiny_ + "--raw --kv-budget 12KiB -p '" + words + "'",
-                 "--kv-budget");
+  expect_refused("run " + with_tiny_ + "--raw --kv-budget 12KiB -p '" + words + "'", "--kv-budget");
   expect_refused("run " + with_tiny_ + "--raw -p ''", "empty");
 }
 
 TEST_F(Program, RefusesBrokenTokenFiles) {
-  for (const char* bad : {"", "{}", "[1, \"2\"]", "[1.5]", "[-1]", "[99999999999]", "[1, 2", "nul",
-                          "[320]", "[]"}) {
+  for (const char* bad :
+       {"", "{}", "[1, \"2\"]", "[1.5]", "[-1]", "[99999999999]", "[1, 2", "nul", "[320]", "[]"}) {
     write_file(in_folder("ids.json"), bad);
     expect_refused("eval logits " + with_tiny_ + "--tokens " + in_folder("ids.json"), "");
   }

@@ -11,8 +11,8 @@ namespace banyan {
 
 }  // namespace banyan
 
-#define BANYAN_CHECK(condition, message)                                             \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                               \
+#define BANYAN_CHECK(condition, message)               \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::banyan::check_failed(__FILE__, __LINE__, #condition, message))
 
 #ifdef NDEBUG

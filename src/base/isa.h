@@ -20,8 +20,8 @@ bool has_avx512_bf16();
 // Whether AVX512 VNNI may be used when `isa` is at least kAvx512.
 bool has_avx512_vnni();
 
-std::string_view name(Isa isa);                        // "sse4", "avx2", ..
-std::optional<Isa> parse_isa(std::string_view text);   // accepts what BANYAN_ISA accepts
+std::string_view name(Isa isa);                       // "sse4", "avx2", ..
+std::optional<Isa> parse_isa(std::string_view text);  // accepts what BANYAN_ISA accepts
 
 // CPU model name for people, e.g. "AMD EPYC 9354"; "unknown CPU" where the system has none.
 std::string_view cpu_name();

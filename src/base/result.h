@@ -82,9 +82,9 @@ class [[nodiscard]] Result<void> {
 }  // namespace banyan
 
 // Returns the error of a Result<..> expression to the caller, if it has one.
-#define BANYAN_TRY(expression)                                          \
-  do {                                                                  \
-    if (auto banyan_try_ = (expression); !banyan_try_) {                \
-      return banyan_try_.error();                                       \
-    }                                                                   \
+#define BANYAN_TRY(expression)                           \
+  do {                                                   \
+    if (auto banyan_try_ = (expression); !banyan_try_) { \
+      return banyan_try_.error();                        \
+    }                                                    \
   } while (false)

@@ -93,9 +93,8 @@ Result<std::vector<DecodeFigures>> measure_decode(Engine& engine, const DecodeSh
   }
   std::vector<DecodeFigures> medians;
   for (auto& samples : runs) {
-    std::sort(samples.begin(), samples.end(), [](const auto& a, const auto& b) {
-      return a.generate_seconds < b.generate_seconds;
-    });
+    std::sort(samples.begin(), samples.end(),
+              [](const auto& a, const auto& b) { return a.generate_seconds < b.generate_seconds; });
     medians.push_back(samples[samples.size() / 2]);
   }
   return medians;

@@ -2,7 +2,6 @@
 // banyan bench attention: attention by itself, without a model, beside the roofs of this machine.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <optional>
 
 #include "base/bytes.h"

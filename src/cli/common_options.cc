@@ -34,8 +34,8 @@ Result<RopeOverrides> rope_overrides(const CommonOptions& o) {
   } else if (o.rope_scaling == "yarn") {
     rope.scaling = RopeScaling::kYarn;
   } else if (!o.rope_scaling.empty()) {
-    return bad_input(fmt::format("--rope-scaling is \"{}\", expected none, linear or yarn",
-                                 o.rope_scaling));
+    return bad_input(
+        fmt::format("--rope-scaling is \"{}\", expected none, linear or yarn", o.rope_scaling));
   }
   override_if(o.rope_scale != 0, o.rope_scale, rope.factor);
   override_if(o.rope_freq_base != 0, o.rope_freq_base, rope.freq_base);
@@ -86,8 +86,7 @@ Result<Isa> isa_from_environment() {
   if (text.empty()) return machine;
   const auto cap = parse_isa(text);
   if (!cap) {
-    return bad_input(
-        fmt::format("BANYAN_ISA is \"{}\", expected sse4, avx2, avx512 or amx", text));
+    return bad_input(fmt::format("BANYAN_ISA is \"{}\", expected sse4, avx2, avx512 or amx", text));
   }
   return std::min(machine, *cap);
 }
@@ -98,7 +97,8 @@ Result<std::string> model_path(const CommonOptions& o) {
   if (cache.empty()) {
     const std::string home = environment("HOME");
     if (home.empty()) {
-      return bad_input("HOME is not set, so there is no place for a default model; give one with -m");
+      return bad_input(
+          "HOME is not set, so there is no place for a default model; give one with -m");
     }
     cache = home + "/.cache";
   }
@@ -124,8 +124,8 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   if (!path) return path.error();
   engine.model_path = *path;
   if (o.threads < 0 || o.threads > kMaxThreads) {
-    return bad_input(fmt::format("-t is {}, expected 1 to {} (0: physical cores)", o.threads,
-                                 kMaxThreads));
+    return bad_input(
+        fmt::format("-t is {}, expected 1 to {} (0: physical cores)", o.threads, kMaxThreads));
   }
   engine.n_threads = o.threads;
   if (o.context < 0 || o.context > (1 << 30)) {
@@ -164,8 +164,8 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   for (const char* level : {"error", "warn", "info", "debug"}) {
     if (o.log_level == level) return engine;
   }
-  return bad_input(fmt::format("--log-level is \"{}\", expected error, warn, info or debug",
-                               o.log_level));
+  return bad_input(
+      fmt::format("--log-level is \"{}\", expected error, warn, info or debug", o.log_level));
 }
 
 Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o) {

@@ -39,7 +39,8 @@ void log_line(LogLevel said, LogLevel level, const std::string& text) {
 
 Result<std::string> read_text_file(const std::string& path) {
   std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
-  if (file == nullptr) return bad_input(fmt::format("{}: cannot be read; is the path right?", path));
+  if (file == nullptr)
+    return bad_input(fmt::format("{}: cannot be read; is the path right?", path));
   std::string text;
   char buffer[1 << 16];
   size_t n = 0;
@@ -59,9 +60,9 @@ std::string memory_sentence(const MemoryUse& use) {
 }
 
 Json memory_json(const MemoryUse& use) {
-  return {{"weights", use.weights},         {"kv_budget", use.kv_budget},
-          {"kv_peak", use.kv_peak},         {"activations", use.activations},
-          {"scratch", use.scratch},         {"peak_resident", peak_resident_bytes()}};
+  return {{"weights", use.weights}, {"kv_budget", use.kv_budget},
+          {"kv_peak", use.kv_peak}, {"activations", use.activations},
+          {"scratch", use.scratch}, {"peak_resident", peak_resident_bytes()}};
 }
 
 double per_second(double count, double ms) { return ms > 0 ? count / ms * 1e3 : 0.0; }

@@ -102,8 +102,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
   json["timings"] = {
       {"load_ms", load_ms},
       {"prompt_ms", reply.prompt_ms},
-      {"prompt_per_second",
-       per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
+      {"prompt_per_second", per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
       {"predicted_ms", reply.predicted_ms},
       {"predicted_per_second", per_second(std::max(0.0, n - 1), reply.predicted_ms)}};
   json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", true}};
@@ -116,13 +115,13 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
 void print_figures(const Reply& reply, const RunOptions& o, double load_ms, const Engine& engine) {
   const int computed = reply.prompt_tokens - reply.cached_tokens;
   log_line(LogLevel::kInfo, log_level(o.common),
-           fmt::format("loaded in {:.0f} ms; prompt {} tokens in {:.0f} ms ({:.0f}/s); answer {} "
-                       "tokens at {:.1f}/s; compute {}, KV exact",
-                       load_ms, reply.prompt_tokens, reply.prompt_ms,
-                       per_second(computed, reply.prompt_ms), reply.tokens.size(),
-                       per_second(std::max<double>(0, double(reply.tokens.size()) - 1),
-                                  reply.predicted_ms),
-                       o.common.compute));
+           fmt::format(
+               "loaded in {:.0f} ms; prompt {} tokens in {:.0f} ms ({:.0f}/s); answer {} "
+               "tokens at {:.1f}/s; compute {}, KV exact",
+               load_ms, reply.prompt_tokens, reply.prompt_ms, per_second(computed, reply.prompt_ms),
+               reply.tokens.size(),
+               per_second(std::max<double>(0, double(reply.tokens.size()) - 1), reply.predicted_ms),
+               o.common.compute));
   log_line(LogLevel::kInfo, log_level(o.common), memory_sentence(engine.memory()));
 }
 
@@ -140,13 +139,14 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
   if (o.common.context == 0 && o.max_tokens > 0 && n <= engine.context() &&
       n + o.max_tokens > engine.context()) {
     log_line(LogLevel::kWarn, log_level(o.common),
-             fmt::format("warning: {} + {} tokens pass the {} that the model was trained with",
-                         n, o.max_tokens, engine.context()));
+             fmt::format("warning: {} + {} tokens pass the {} that the model was trained with", n,
+                         o.max_tokens, engine.context()));
   }
   const InterruptGuard interrupt;
   ProgressLine progress(log_level(o.common) >= LogLevel::kInfo);
   auto show_prompt = [&](int done, int total) {
-    if (done < total) progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
+    if (done < total)
+      progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
     return !InterruptGuard::take();
   };
   auto show_text = [&](std::string_view text) {
@@ -182,8 +182,8 @@ Result<int> run(const RunOptions& o) {
     return bad_input("there is no prompt: give -p TEXT or -f FILE, or run on a terminal to chat");
   }
   if (o.max_tokens < -1 || o.max_tokens == 0) {
-    return bad_input(fmt::format("-n is {}, expected at least 1 (-1: until the context is full)",
-                                 o.max_tokens));
+    return bad_input(
+        fmt::format("-n is {}, expected at least 1 (-1: until the context is full)", o.max_tokens));
   }
   for (const std::string& stop : o.stop) {
     if (stop.empty()) return bad_input("--stop is empty, expected some text");

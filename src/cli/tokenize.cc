@@ -70,7 +70,8 @@ Result<int> tokenize(const TokenizeOptions& o) {
   const auto ids = tokenizer->encode(text, o.no_special ? Special::kPlain : Special::kParse);
   if (o.common.json) {
     Json pieces = Json::array();
-    for (const TokenId id : ids) pieces.push_back(std::string(tokenizer->piece(id, Special::kParse)));
+    for (const TokenId id : ids)
+      pieces.push_back(std::string(tokenizer->piece(id, Special::kParse)));
     print_json({{"tokens", ids}, {"pieces", std::move(pieces)}});
   } else {
     for (const TokenId id : ids) {

@@ -18,10 +18,9 @@
 
 namespace banyan {
 
-// `n_sequences` sequences of shared + own positions, of which the last `new_tokens` are rows. The
-// counts are >= 0, those of heads, dimensions, layers, sequences and new tokens >= 1; n_heads is a
-// multiple of n_kv_heads, and the new tokens are positions of one sequence alone, unless there is
-// but one new token and nothing is.
+// `n_sequences` sequences of shared + own positions each, of which the last `new_tokens` are rows.
+// Requires at least one position, head, dimension, layer and sequence, n_heads a multiple of
+// n_kv_heads, and 1 <= new_tokens <= own (or new_tokens 1 where all positions are shared).
 struct AttentionCase {
   int n_heads = 32;
   int n_kv_heads = 32;
@@ -47,7 +46,7 @@ struct AttentionCase {
   std::optional<uint64_t> memory_bytes() const;
 };
 
-// Immutable after create(); moves leave views of it valid but for tree(), which is asked for again.
+// Immutable after create(), so safe from any thread. Views hold until it is moved or destroyed.
 class AttentionWorkload {
  public:
   // Scores are about N(0, 1): q, k and v are N(0, 1) and the scale is 1 / sqrt(head_dim). The same

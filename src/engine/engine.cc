@@ -45,9 +45,12 @@ Result<void> check_weight_types(const ModelFile& file) {
 
 std::string_view name(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kCancelled: return "cancelled";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
   }
   return "stop";
 }
@@ -73,9 +76,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& given) {
   if (options.kv_budget_bytes == 0) options.kv_budget_bytes = available_memory() / 4;
   auto pool = PanelPool::create(kv_shape(model->hp, options), options.kv_budget_bytes);
   if (!pool) return pool.error();
-  return std::unique_ptr<Engine>(new Engine(std::move(options), *std::move(file),
-                                            *std::move(model), *std::move(tokenizer),
-                                            *std::move(chat_template), *std::move(pool)));
+  return std::unique_ptr<Engine>(new Engine(std::move(options), *std::move(file), *std::move(model),
+                                            *std::move(tokenizer), *std::move(chat_template),
+                                            *std::move(pool)));
 }
 
 Engine::Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tokenizer,
@@ -109,8 +112,8 @@ std::vector<TokenId> Engine::encode_raw(std::string_view text) const {
 
 Result<std::vector<TokenId>> Engine::encode_chat(std::span<const ChatMessage> messages) const {
   if (!chat_template_) {
-    return bad_input(fmt::format(
-        "{} has no chat template; give the text as it is with --raw", file_.path()));
+    return bad_input(
+        fmt::format("{} has no chat template; give the text as it is with --raw", file_.path()));
   }
   auto text = chat_template_->render(messages, /*add_generation_prompt=*/true);
   if (!text) {

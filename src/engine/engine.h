@@ -24,7 +24,7 @@ namespace banyan {
 class CpuOps;
 
 struct Request {
-  std::vector<TokenId> prompt;    // at least one token
+  std::vector<TokenId> prompt;  // at least one token
   SamplerParams sampler;
   int max_tokens = 128;           // -1: until the context is full
   bool ignore_eos = false;        // tokens that end a text are never chosen

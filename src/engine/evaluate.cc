@@ -24,8 +24,8 @@ double negative_log_likelihood(std::span<const float> logits, TokenId token) {
 Result<void> check_tokens(const Engine& engine, std::span<const TokenId> tokens) {
   if (tokens.empty()) return bad_input("there are no tokens to evaluate; give at least one");
   if (tokens.size() > static_cast<size_t>(engine.context())) {
-    return bad_input(fmt::format("{} tokens do not fit the context of {}", tokens.size(),
-                                 engine.context()));
+    return bad_input(
+        fmt::format("{} tokens do not fit the context of {}", tokens.size(), engine.context()));
   }
   for (const TokenId token : tokens) {
     if (token < 0 || token >= engine.model().hp.vocab) {
@@ -94,8 +94,8 @@ Result<std::vector<LogitsAt>> evaluate_logits(Engine& engine, std::span<const To
   const int n = static_cast<int>(tokens.size());
   for (size_t i = 0; i < positions.size(); ++i) {
     if (positions[i] < 0 || positions[i] >= n || (i > 0 && positions[i] <= positions[i - 1])) {
-      return bad_input(fmt::format("position {} is not one of 0 to {} in ascending order",
-                                   positions[i], n - 1));
+      return bad_input(
+          fmt::format("position {} is not one of 0 to {} in ascending order", positions[i], n - 1));
     }
   }
   const int max_rows = engine.steps().max_rows();
@@ -147,8 +147,7 @@ Result<Perplexity> evaluate_perplexity(
     const auto n = static_cast<double>(result.tokens_scored);
     result.ppl = std::exp(result.nll / n);
     const double variance = nll_squared / n - (result.nll / n) * (result.nll / n);
-    result.standard_error =
-        n > 1 ? result.ppl * std::sqrt(std::max(0.0, variance) / (n - 1)) : 0.0;
+    result.standard_error = n > 1 ? result.ppl * std::sqrt(std::max(0.0, variance) / (n - 1)) : 0.0;
     if (progress != nullptr) (*progress)(w + 1, windows, result.ppl);
   }
   return result;

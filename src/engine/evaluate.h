@@ -14,9 +14,9 @@ struct LogitsAt {
   std::vector<float> logits;  // [vocab]
 };
 
-// Logits after each of `positions` (ascending, distinct) of `tokens`, computed as a prompt in pieces
-// of at most `piece` tokens (<= 0: as large as steps go). kBadInput for positions outside the
-// tokens, tokens outside the vocabulary, more tokens than the context.
+// Logits after each of `positions` (ascending, distinct) of `tokens`, computed as a prompt in
+// pieces of at most `piece` tokens (<= 0: as large as steps go). kBadInput for positions outside
+// the tokens, tokens outside the vocabulary, more tokens than the context.
 Result<std::vector<LogitsAt>> evaluate_logits(Engine& engine, std::span<const TokenId> tokens,
                                               std::span<const int> positions, int piece = 0);
 

@@ -94,21 +94,21 @@ Result<void> Engine::admit(const Request& request) const {
   if (n == 0) return bad_input("the prompt is empty; give at least one token");
   for (const TokenId token : request.prompt) {
     if (token < 0 || token >= tokenizer_.size()) {
-      return bad_input(fmt::format("token {} is not in the vocabulary of {} tokens", token,
-                                   tokenizer_.size()));
+      return bad_input(
+          fmt::format("token {} is not in the vocabulary of {} tokens", token, tokenizer_.size()));
     }
   }
   if (n > static_cast<size_t>(context())) {
-    return bad_input(fmt::format(
-        "the prompt has {} tokens, more than the context of {}; shorten it or raise -c", n,
-        context()));
+    return bad_input(
+        fmt::format("the prompt has {} tokens, more than the context of {}; shorten it or raise -c",
+                    n, context()));
   }
   const uint64_t positions = uint64_t{pool_.capacity()} * kPanelTokens;
   if (n > positions) {
-    return bad_input(fmt::format(
-        "--kv-budget of {} holds {} tokens, the prompt has {}; raise it to at least {}",
-        format_bytes(pool_.budget_bytes()), positions, n,
-        format_bytes((n / kPanelTokens + 1) * pool_.shape().panel_bytes())));
+    return bad_input(
+        fmt::format("--kv-budget of {} holds {} tokens, the prompt has {}; raise it to at least {}",
+                    format_bytes(pool_.budget_bytes()), positions, n,
+                    format_bytes((n / kPanelTokens + 1) * pool_.shape().panel_bytes())));
   }
   BANYAN_TRY(validate(request.sampler, tokenizer_.size()));
   return {};
@@ -163,8 +163,8 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   reply.finish = FinishReason::kLength;
   ReplyText text(tokenizer_, request, listener, reply.text);
 
-  auto done = prefill(sequence.seq(), prompt.subspan(sequence.matched()), sequence.matched(),
-                      listener);
+  auto done =
+      prefill(sequence.seq(), prompt.subspan(sequence.matched()), sequence.matched(), listener);
   if (!done) return done.error();
   if (!*done) {
     reply.finish = FinishReason::kCancelled;
@@ -183,8 +183,8 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
     sampler.accept(choice.token);
     const auto state = text.push(choice.token);
     if (state != ReplyText::State::kGoOn) {
-      reply.finish = state == ReplyText::State::kStopped ? FinishReason::kStop
-                                                         : FinishReason::kCancelled;
+      reply.finish =
+          state == ReplyText::State::kStopped ? FinishReason::kStop : FinishReason::kCancelled;
       break;
     }
     if (i + 1 == max_tokens) break;

@@ -24,8 +24,8 @@ struct ModelFacts {
   int kv_heads = 0;
   int head_dim = 0;
   int vocab = 0;
-  uint64_t kv_bytes_per_token = 0;        // with the KV types given
-  std::map<std::string, int> types;       // tensors of each type
+  uint64_t kv_bytes_per_token = 0;   // with the KV types given
+  std::map<std::string, int> types;  // tensors of each type
   bool chat_template = false;
   RopeSettings rope;
 };

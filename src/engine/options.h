@@ -19,19 +19,19 @@ enum class AttentionDevice {
 };
 
 struct EngineOptions {
-  std::string model_path;                // a GGUF file
-  int n_threads = 0;                     // 0: physical cores
-  int context = 0;                       // 0: as trained
-  uint64_t kv_budget_bytes = 0;          // 0: a quarter of free memory
-  DType k_type = DType::kF16;            // f32, f16 or bf16
+  std::string model_path;        // a GGUF file
+  int n_threads = 0;             // 0: physical cores
+  int context = 0;               // 0: as trained
+  uint64_t kv_budget_bytes = 0;  // 0: a quarter of free memory
+  DType k_type = DType::kF16;    // f32, f16 or bf16
   DType v_type = DType::kF16;
   Compute compute = Compute::kAuto;
   bool deterministic = false;
-  Isa isa = detect_isa();                // highest instruction set that kernels may use
+  Isa isa = detect_isa();  // highest instruction set that kernels may use
   RopeOverrides rope;
   PlanMethod plan_method = PlanMethod::kAuto;
   AttentionDevice attention = AttentionDevice::kCpu;
-  int max_rows = 512;                    // rows of a step: prefill comes in pieces of this size
+  int max_rows = 512;  // rows of a step: prefill comes in pieces of this size
 };
 
 }  // namespace banyan

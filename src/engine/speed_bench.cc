@@ -97,8 +97,8 @@ double difference_ms(int64_t after, int64_t before) {
 
 Result<DecodeFigures> bench_decode(Engine& engine, const DecodeShape& shape, PlanMethod method) {
   if (shape.pl > engine.steps().max_rows()) {
-    return bad_input(fmt::format("-npl is {}, a step has at most {} rows", shape.pl,
-                                 engine.steps().max_rows()));
+    return bad_input(
+        fmt::format("-npl is {}, a step has at most {} rows", shape.pl, engine.steps().max_rows()));
   }
   engine.steps().set_plan_method(method);
   TokenSource source(engine.tokenizer().size());

@@ -24,14 +24,15 @@ struct DecodeFigures {
   double generate_seconds = 0;
   double attention_ms = 0;  // of generation, summed over its steps
   double weights_ms = 0;
-  double other_ms = 0;      // planning included
-  uint64_t kv_bytes = 0;    // held at the end
+  double other_ms = 0;    // planning included
+  uint64_t kv_bytes = 0;  // held at the end
 };
 
 // kBadInput if the KV budget cannot hold the shape.
 Result<DecodeFigures> bench_decode(Engine& engine, const DecodeShape& shape, PlanMethod method);
 
-// llama-bench: one sample of reading `tokens` new ones at `depth`, or of generating them one by one.
+// llama-bench: one sample of reading `tokens` new ones at `depth`, or of generating them one by
+// one.
 struct SpeedSample {
   double seconds = 0;
   double attention_ms = 0;

@@ -52,8 +52,8 @@ void StepRunner::order_pieces(std::span<const Piece> pieces) {
   order_.resize(pieces.size());
   std::iota(order_.begin(), order_.end(), 0);
   const auto path = [&](uint32_t piece) {
-    return std::span(path_nodes_).subspan(path_begin_[piece],
-                                          path_begin_[piece + 1] - path_begin_[piece]);
+    return std::span(path_nodes_)
+        .subspan(path_begin_[piece], path_begin_[piece + 1] - path_begin_[piece]);
   };
   std::sort(order_.begin(), order_.end(), [&](uint32_t a, uint32_t b) {
     const auto pa = path(a);
@@ -135,8 +135,8 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
   const int64_t vocab = model_.hp.vocab;
   logits_.reserve_discarding(wanted * vocab);
   const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
-  forward(model_, {tokens_, slots_, &plan_, planes_, logit_rows_}, *device_.ops,
-          *device_.attention, activations_, logits, times_);
+  forward(model_, {tokens_, slots_, &plan_, planes_, logit_rows_}, *device_.ops, *device_.attention,
+          activations_, logits, times_);
   return {};
 }
 

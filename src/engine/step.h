@@ -82,11 +82,11 @@ class StepRunner {
   Plan plan_;
 
   // Scratch of a step, kept for its capacity.
-  std::vector<NodeId> path_nodes_;        // paths of all pieces, one after another
-  std::vector<uint32_t> path_begin_;      // [pieces + 1] into path_nodes_
-  std::vector<uint32_t> order_;           // pieces in depth-first order
-  std::vector<uint32_t> view_index_;      // by NodeId: its place in nodes_, where stamp_ is current
-  std::vector<uint64_t> stamp_;           // by NodeId
+  std::vector<NodeId> path_nodes_;    // paths of all pieces, one after another
+  std::vector<uint32_t> path_begin_;  // [pieces + 1] into path_nodes_
+  std::vector<uint32_t> order_;       // pieces in depth-first order
+  std::vector<uint32_t> view_index_;  // by NodeId: its place in nodes_, where stamp_ is current
+  std::vector<uint64_t> stamp_;       // by NodeId
   uint64_t current_stamp_ = 0;
   std::vector<NodeView> nodes_;
   std::vector<PanelRef> refs_;
@@ -94,9 +94,9 @@ class StepRunner {
   std::vector<Position> positions_;
   std::vector<TokenId> tokens_;
   std::vector<KvSlot> slots_;
-  std::vector<uint32_t> logit_rows_;      // ascending rows
-  std::vector<uint32_t> row_begin_;       // by piece: its first row
-  std::vector<uint32_t> logit_begin_;     // by piece: its first row of logits_
+  std::vector<uint32_t> logit_rows_;   // ascending rows
+  std::vector<uint32_t> row_begin_;    // by piece: its first row
+  std::vector<uint32_t> logit_begin_;  // by piece: its first row of logits_
 };
 
 }  // namespace banyan

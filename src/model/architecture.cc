@@ -34,13 +34,20 @@ constexpr Architecture kArchitectures[] = {
 
 int64_t size_of(Dim dim, const Hyperparameters& hp, int rot_dim) {
   switch (dim) {
-    case Dim::kOne: return 1;
-    case Dim::kHidden: return hp.hidden;
-    case Dim::kVocab: return hp.vocab;
-    case Dim::kQueryWidth: return int64_t{hp.n_heads} * hp.head_dim;
-    case Dim::kKvWidth: return int64_t{hp.n_kv_heads} * hp.head_dim;
-    case Dim::kFfn: return hp.ffn;
-    case Dim::kRotaryPairs: return rot_dim / 2;
+    case Dim::kOne:
+      return 1;
+    case Dim::kHidden:
+      return hp.hidden;
+    case Dim::kVocab:
+      return hp.vocab;
+    case Dim::kQueryWidth:
+      return int64_t{hp.n_heads} * hp.head_dim;
+    case Dim::kKvWidth:
+      return int64_t{hp.n_kv_heads} * hp.head_dim;
+    case Dim::kFfn:
+      return hp.ffn;
+    case Dim::kRotaryPairs:
+      return rot_dim / 2;
   }
   BANYAN_CHECK(false, "unknown Dim");
 }

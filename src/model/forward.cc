@@ -74,8 +74,7 @@ void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecut
   const float scale = 1.0F / std::sqrt(static_cast<float>(hp.head_dim));
 
   Stopwatch watch;
-  const RopeAngles angles =
-      model.rope.angles(in.plan->row_pos, activations.cos_, activations.sin_);
+  const RopeAngles angles = model.rope.angles(in.plan->row_pos, activations.cos_, activations.sin_);
   ops.embed(model.token_embedding, in.tokens, x);
   for (int layer = 0; layer < hp.n_layers; ++layer) {
     const LayerWeights& w = model.layers[layer];

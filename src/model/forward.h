@@ -24,11 +24,11 @@ struct StepTimes {
 
 // Everything a step feeds to the model. Rows as in `plan`; the KV slots exist already.
 struct StepInputs {
-  std::span<const TokenId> tokens;        // [rows]
-  std::span<const KvSlot> slots;          // [rows]
-  const Plan* plan = nullptr;             // row_pos: [rows]
-  std::span<const KvPlanes> planes;       // [n_layers]
-  std::span<const uint32_t> logit_rows;   // rows whose logits are wanted, ascending
+  std::span<const TokenId> tokens;       // [rows]
+  std::span<const KvSlot> slots;         // [rows]
+  const Plan* plan = nullptr;            // row_pos: [rows]
+  std::span<const KvPlanes> planes;      // [n_layers]
+  std::span<const uint32_t> logit_rows;  // rows whose logits are wanted, ascending
 };
 
 // Activations of a step of at most `max_rows` rows, taken once.

@@ -62,9 +62,9 @@ class MetadataReader {
   std::string prefix_;
 };
 
-#define BANYAN_READ(variable, expression)            \
-  auto variable##_or = (expression);                 \
-  if (!variable##_or) return variable##_or.error();  \
+#define BANYAN_READ(variable, expression)           \
+  auto variable##_or = (expression);                \
+  if (!variable##_or) return variable##_or.error(); \
   const auto variable = *std::move(variable##_or)
 
 Result<Hyperparameters> read_hyperparameters(const ModelFile& file, const Architecture& arch,
@@ -84,8 +84,8 @@ Result<Hyperparameters> read_hyperparameters(const ModelFile& file, const Archit
   BANYAN_READ(context, meta.integer("context_length", 1, int64_t{1} << 30));
   BANYAN_READ(eps, meta.number("attention.layer_norm_rms_epsilon", std::nullopt));
   if (heads % kv_heads != 0) {
-    return bad_input(fmt::format("{}: {} query heads cannot share {} KV heads", file.path(), heads,
-                                 kv_heads));
+    return bad_input(
+        fmt::format("{}: {} query heads cannot share {} KV heads", file.path(), heads, kv_heads));
   }
   if (value_dim != head_dim) {
     return bad_input(fmt::format("{}: key length {} and value length {} differ, expected one size",
@@ -126,8 +126,9 @@ Result<RopeSettings> read_rope(const ModelFile& file, const Architecture& arch,
   } else if (scaling == "yarn") {
     rope.scaling = RopeScaling::kYarn;
   } else if (scaling != "none" && !scaling.empty()) {
-    return bad_input(fmt::format("{}: rope scaling \"{}\" is not known, expected none, linear or yarn",
-                                 file.path(), scaling));
+    return bad_input(
+        fmt::format("{}: rope scaling \"{}\" is not known, expected none, linear or yarn",
+                    file.path(), scaling));
   }
   rope.scaling = overrides.scaling.value_or(rope.scaling);
   rope.freq_base = overrides.freq_base.value_or(freq_base);
@@ -162,7 +163,8 @@ Result<const TensorInfo*> bind(const ModelFile& file, const TensorSpec& spec, in
   const int64_t rows = size_of(spec.rows, hp, rot_dim);
   const int64_t cols = size_of(spec.cols, hp, rot_dim);
   const int64_t found_rows = tensor->dims.size() > 1 ? tensor->dims[1] : 1;
-  const bool matrix = tensor->dims.size() <= 2 || (tensor->dims[2] == 1 && tensor->dims.back() == 1);
+  const bool matrix =
+      tensor->dims.size() <= 2 || (tensor->dims[2] == 1 && tensor->dims.back() == 1);
   if (!matrix || tensor->dims[0] != cols || found_rows != rows) {
     return bad_input(fmt::format("{}: tensor {} has shape {}, expected {} x {}", file.path(),
                                  tensor_name, shape_text(*tensor), cols, rows));
@@ -180,19 +182,44 @@ const float* vector_data(const TensorInfo* tensor) {
 
 void assign(Model& model, LayerWeights& layer, Role role, const TensorInfo* tensor) {
   switch (role) {
-    case Role::kTokenEmbedding: model.token_embedding = tensor->weight(); break;
-    case Role::kOutputNorm: model.output_norm = vector_data(tensor); break;
-    case Role::kOutput: model.output = tensor->weight(); break;
-    case Role::kRopeFactors: break;  // read where the angles are made
-    case Role::kAttentionNorm: layer.attention_norm = vector_data(tensor); break;
-    case Role::kQ: layer.q = tensor->weight(); break;
-    case Role::kK: layer.k = tensor->weight(); break;
-    case Role::kV: layer.v = tensor->weight(); break;
-    case Role::kAttentionOutput: layer.attention_output = tensor->weight(); break;
-    case Role::kFfnNorm: layer.ffn_norm = vector_data(tensor); break;
-    case Role::kGate: layer.gate = tensor->weight(); break;
-    case Role::kUp: layer.up = tensor->weight(); break;
-    case Role::kDown: layer.down = tensor->weight(); break;
+    case Role::kTokenEmbedding:
+      model.token_embedding = tensor->weight();
+      break;
+    case Role::kOutputNorm:
+      model.output_norm = vector_data(tensor);
+      break;
+    case Role::kOutput:
+      model.output = tensor->weight();
+      break;
+    case Role::kRopeFactors:
+      break;  // read where the angles are made
+    case Role::kAttentionNorm:
+      layer.attention_norm = vector_data(tensor);
+      break;
+    case Role::kQ:
+      layer.q = tensor->weight();
+      break;
+    case Role::kK:
+      layer.k = tensor->weight();
+      break;
+    case Role::kV:
+      layer.v = tensor->weight();
+      break;
+    case Role::kAttentionOutput:
+      layer.attention_output = tensor->weight();
+      break;
+    case Role::kFfnNorm:
+      layer.ffn_norm = vector_data(tensor);
+      break;
+    case Role::kGate:
+      layer.gate = tensor->weight();
+      break;
+    case Role::kUp:
+      layer.up = tensor->weight();
+      break;
+    case Role::kDown:
+      layer.down = tensor->weight();
+      break;
   }
 }
 

@@ -21,8 +21,8 @@ struct Recipe {
   float eps = 1e-5F;
   std::string skip_key;
   std::string skip_tensor;
-  std::string odd_tensor;               // gets one row more than it should have
-  std::string half_tensor;              // stored as F16
+  std::string odd_tensor;   // gets one row more than it should have
+  std::string half_tensor;  // stored as F16
   bool output = true;
   std::function<void(GgufWriter&)> more = [](GgufWriter&) {};
 };
@@ -90,8 +90,7 @@ class Load : public testing::Test {
     const auto model = load(recipe);
     ASSERT_FALSE(model.has_value()) << what;
     EXPECT_EQ(model.error().code, ErrorCode::kBadInput);
-    EXPECT_NE(model.error().message.find("model.gguf"), std::string::npos)
-        << model.error().message;
+    EXPECT_NE(model.error().message.find("model.gguf"), std::string::npos) << model.error().message;
     EXPECT_NE(model.error().message.find(what), std::string::npos) << model.error().message;
   }
 
@@ -133,10 +132,9 @@ TEST_F(Load, TiesTheOutputToTheEmbeddingWhereTheFileHasNone) {
 }
 
 TEST_F(Load, NamesWhatIsMissing) {
-  for (const char* key :
-       {"general.architecture", "llama.block_count", "llama.embedding_length",
-        "llama.feed_forward_length", "llama.attention.head_count", "llama.context_length",
-        "llama.attention.layer_norm_rms_epsilon"}) {
+  for (const char* key : {"general.architecture", "llama.block_count", "llama.embedding_length",
+                          "llama.feed_forward_length", "llama.attention.head_count",
+                          "llama.context_length", "llama.attention.layer_norm_rms_epsilon"}) {
     Recipe recipe;
     recipe.skip_key = key;
     expect_refused(recipe, key);
@@ -172,31 +170,43 @@ TEST_F(Load, RefusesSizesThatCannotBe) {
   refuse([](Recipe& r) { r.layers = 3; }, "blk.2");
   refuse([](Recipe& r) { r.layers = 4000000000; }, "block_count");
   refuse([](Recipe& r) { r.heads = 0; }, "head_count");
-  refuse([](Recipe& r) { r.heads = 3; r.kv_heads = 2; }, "cannot share");
+  refuse(
+      [](Recipe& r) {
+        r.heads = 3;
+        r.kv_heads = 2;
+      },
+      "cannot share");
   refuse([](Recipe& r) { r.kv_heads = 0; }, "head_count_kv");
   refuse([](Recipe& r) { r.kv_heads = 8; }, "head_count_kv");
   refuse([](Recipe& r) { r.heads = 64; }, "key_length");
   refuse([](Recipe& r) { r.context = 0; }, "context_length");
   refuse([](Recipe& r) { r.hidden = 64; }, "shape");
   refuse([](Recipe& r) { r.eps = std::numeric_limits<float>::quiet_NaN(); }, "epsilon");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.attention.value_length", uint32_t{4}); };
-  }, "differ");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.rope.dimension_count", uint32_t{7}); };
-  }, "even");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.rope.dimension_count", uint32_t{10}); };
-  }, "dimension_count");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.rope.freq_base", -1.0F); };
-  }, "frequency base");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.rope.scaling.type", "spiral"); };
-  }, "spiral");
-  refuse([](Recipe& r) {
-    r.more = [](GgufWriter& w) { w.set("llama.rope.freq_base", "ten thousand"); };
-  }, "freq_base");
+  refuse(
+      [](Recipe& r) {
+        r.more = [](GgufWriter& w) { w.set("llama.attention.value_length", uint32_t{4}); };
+      },
+      "differ");
+  refuse(
+      [](Recipe& r) {
+        r.more = [](GgufWriter& w) { w.set("llama.rope.dimension_count", uint32_t{7}); };
+      },
+      "even");
+  refuse(
+      [](Recipe& r) {
+        r.more = [](GgufWriter& w) { w.set("llama.rope.dimension_count", uint32_t{10}); };
+      },
+      "dimension_count");
+  refuse([](Recipe& r) { r.more = [](GgufWriter& w) { w.set("llama.rope.freq_base", -1.0F); }; },
+         "frequency base");
+  refuse(
+      [](Recipe& r) { r.more = [](GgufWriter& w) { w.set("llama.rope.scaling.type", "spiral"); }; },
+      "spiral");
+  refuse(
+      [](Recipe& r) {
+        r.more = [](GgufWriter& w) { w.set("llama.rope.freq_base", "ten thousand"); };
+      },
+      "freq_base");
 }
 
 TEST_F(Load, RefusesRopeFactorsThatWouldDivideByNothing) {

@@ -21,9 +21,12 @@ double pair_of_turns(double turns, const RopeSettings& s) {
 
 std::string_view name(RopeScaling scaling) {
   switch (scaling) {
-    case RopeScaling::kNone: return "none";
-    case RopeScaling::kLinear: return "linear";
-    case RopeScaling::kYarn: return "yarn";
+    case RopeScaling::kNone:
+      return "none";
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kYarn:
+      return "yarn";
   }
   return "none";
 }
@@ -37,7 +40,8 @@ Result<void> validate(const RopeSettings& s) {
     return bad_input(fmt::format("rope frequency base {} must be above 1", s.freq_base));
   }
   if (!positive(s.factor) || s.factor > 1e6) {
-    return bad_input(fmt::format("rope scaling factor {} must lie between 0 and 1000000", s.factor));
+    return bad_input(
+        fmt::format("rope scaling factor {} must lie between 0 and 1000000", s.factor));
   }
   if (s.scaling == RopeScaling::kYarn) {
     if (s.original_context <= 0) return bad_input("YaRN needs the original context length");
@@ -67,8 +71,12 @@ Rope::Rope(const RopeSettings& settings, std::span<const float> divisors) : sett
     if (!divisors.empty()) frequency /= divisors[i];
     const double interpolated = frequency / s.factor;
     switch (s.scaling) {
-      case RopeScaling::kNone: frequency_[i] = frequency; break;
-      case RopeScaling::kLinear: frequency_[i] = interpolated; break;
+      case RopeScaling::kNone:
+        frequency_[i] = frequency;
+        break;
+      case RopeScaling::kLinear:
+        frequency_[i] = interpolated;
+        break;
       case RopeScaling::kYarn: {
         const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
         const double keep = (1 - ramp) * s.ext_factor;  // share of the unscaled frequency

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // Rotary position embedding: from a model's settings to the angles of a step.
-// RoPE: Su et al. 2021 (arXiv 2104.09864) section 3.2; linear scaling: Chen et al. 2023 (2306.15595);
-// YaRN: Peng et al. 2023 (2309.00071) sections 3.2 to 3.4; per-pair divisors as Llama 3.1 ships them.
+// RoPE: Su et al. 2021 (arXiv 2104.09864) section 3.2; linear scaling: Chen et al. 2023
+// (2306.15595); YaRN: Peng et al. 2023 (2309.00071) sections 3.2 to 3.4; per-pair divisors as
+// Llama 3.1 ships them.
 
 #include <span>
 #include <string>
@@ -21,12 +22,12 @@ struct RopeSettings {
   bool interleaved = false;
   double freq_base = 10000;
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1;           // context is stretched by this, >= 1
-  int original_context = 0;    // YaRN: context before stretching
-  double ext_factor = 1;       // YaRN: 0 pure interpolation, 1 the paper's ramp
-  double attn_factor = 1;      // YaRN: multiplies the paper's attention factor
-  double beta_fast = 32;       // YaRN: turns above which a dimension is left alone
-  double beta_slow = 1;        // YaRN: turns below which a dimension is interpolated fully
+  double factor = 1;         // context is stretched by this, >= 1
+  int original_context = 0;  // YaRN: context before stretching
+  double ext_factor = 1;     // YaRN: 0 pure interpolation, 1 the paper's ramp
+  double attn_factor = 1;    // YaRN: multiplies the paper's attention factor
+  double beta_fast = 32;     // YaRN: turns above which a dimension is left alone
+  double beta_slow = 1;      // YaRN: turns below which a dimension is interpolated fully
 };
 
 // kBadInput for values that are not finite or out of range, naming the option or key in words.

@@ -38,7 +38,8 @@ class TypeTable {
     const std::string_view lower = text;
     BANYAN_CHECK(lower.size() <= name.size(), "a tensor type's name is longer than the table has");
     for (size_t i = 0; i < lower.size(); ++i) {
-      name[i] = lower[i] >= 'a' && lower[i] <= 'z' ? static_cast<char>(lower[i] - 'a' + 'A') : lower[i];
+      name[i] =
+          lower[i] >= 'a' && lower[i] <= 'z' ? static_cast<char>(lower[i] - 'a' + 'A') : lower[i];
     }
     return {name.data(), lower.size()};
   }

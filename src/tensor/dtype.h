@@ -17,9 +17,9 @@ enum class DType : int32_t {
 };
 
 struct DTypeInfo {
-  std::string_view name;     // as people write it: "Q4_1", "F16"
-  uint32_t block_elements;   // elements stored together along a row
-  uint32_t block_bytes;      // bytes of such a block
+  std::string_view name;    // as people write it: "Q4_1", "F16"
+  uint32_t block_elements;  // elements stored together along a row
+  uint32_t block_bytes;     // bytes of such a block
   bool quantized;
 };
 

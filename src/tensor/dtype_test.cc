@@ -20,13 +20,13 @@ struct Expected {
 
 TEST(DType, KnowsTheTypesOfGgufFilesByTheirNumber) {
   const Expected expected[] = {
-      {0, "F32", 1, 4, false},       {1, "F16", 1, 2, false},       {2, "Q4_0", 32, 18, true},
-      {3, "Q4_1", 32, 20, true},     {6, "Q5_0", 32, 22, true},     {7, "Q5_1", 32, 24, true},
-      {8, "Q8_0", 32, 34, true},     {10, "Q2_K", 256, 84, true},   {11, "Q3_K", 256, 110, true},
-      {12, "Q4_K", 256, 144, true},  {13, "Q5_K", 256, 176, true},  {14, "Q6_K", 256, 210, true},
+      {0, "F32", 1, 4, false},        {1, "F16", 1, 2, false},       {2, "Q4_0", 32, 18, true},
+      {3, "Q4_1", 32, 20, true},      {6, "Q5_0", 32, 22, true},     {7, "Q5_1", 32, 24, true},
+      {8, "Q8_0", 32, 34, true},      {10, "Q2_K", 256, 84, true},   {11, "Q3_K", 256, 110, true},
+      {12, "Q4_K", 256, 144, true},   {13, "Q5_K", 256, 176, true},  {14, "Q6_K", 256, 210, true},
       {16, "IQ2_XXS", 256, 66, true}, {17, "IQ2_XS", 256, 74, true}, {20, "IQ4_NL", 32, 18, true},
-      {23, "IQ4_XS", 256, 136, true}, {26, "I32", 1, 4, false},     {28, "F64", 1, 8, false},
-      {30, "BF16", 1, 2, false},     {39, "MXFP4", 32, 17, true},
+      {23, "IQ4_XS", 256, 136, true}, {26, "I32", 1, 4, false},      {28, "F64", 1, 8, false},
+      {30, "BF16", 1, 2, false},      {39, "MXFP4", 32, 17, true},
   };
   for (const Expected& e : expected) {
     const DTypeInfo* info = type_info(static_cast<DType>(e.number));

@@ -17,9 +17,10 @@ constexpr int64_t kBlock = 32;  // elements
 
 constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// A rounded row: first the 8-bit numbers, in groups of as many blocks as 16-byte lanes fit a vector,
-// each group as the first halves of its blocks and then the second halves; what is left at the end in
-// smaller groups. Then for each block its scale and the sum of its rounded activations, as f32.
+// A rounded row: first the 8-bit numbers, in groups of as many blocks as 16-byte lanes fit a
+// vector, each group as the first halves of its blocks and then the second halves; what is left at
+// the end in smaller groups. Then for each block its scale and the sum of its rounded activations,
+// as f32.
 constexpr int64_t scales_offset(int64_t n) { return round_up_64(n); }
 
 // Formats of weights. nibbles: element i of a block in the low, i + 16 in the high half of byte i.
@@ -132,8 +133,8 @@ HWY_INLINE hn::Vec<typename Tags<kGroup>::I32> integer_products(V8 low, V8 high,
       const auto signed_w = hn::BitCast(di8, w);
       const auto magnitude = hn::BitCast(du8, hn::Abs(signed_w));
       const auto signed_x = hn::IfNegativeThenNegOrUndefIfZero(signed_w, x_part);
-      return hn::WidenMulPairwiseAdd(
-          di32, hn::SatWidenMulPairwiseAdd(di16, magnitude, signed_x), ones);
+      return hn::WidenMulPairwiseAdd(di32, hn::SatWidenMulPairwiseAdd(di16, magnitude, signed_x),
+                                     ones);
     };
     return hn::Add(product(low, x_low), product(high, x_high));
   }
@@ -143,8 +144,7 @@ HWY_INLINE hn::Vec<typename Tags<kGroup>::I32> integer_products(V8 low, V8 high,
 // and the offsets' part to offsets.
 template <class Format, int kGroup, int kRows>
 HWY_INLINE void add_group(const uint8_t* blocks, const int8_t* x, const float* x_scales,
-                          int64_t x_stride, Whole* HWY_RESTRICT sums,
-                          Whole* HWY_RESTRICT offsets) {
+                          int64_t x_stride, Whole* HWY_RESTRICT sums, Whole* HWY_RESTRICT offsets) {
   using T = Tags<kGroup>;
   const typename T::U8 du8;
   const typename T::F32 df;
@@ -156,7 +156,8 @@ HWY_INLINE void add_group(const uint8_t* blocks, const int8_t* x, const float* x
     const auto bytes = load_lanes<kGroup>(blocks + Format::kQuants, Format::kBytes);
     const auto mask = hn::Set(du8, uint8_t{15});
     low = hn::And(bytes, mask);
-    high = hn::And(hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(typename T::I16(), bytes))), mask);
+    high =
+        hn::And(hn::BitCast(du8, hn::ShiftRight<4>(hn::BitCast(typename T::I16(), bytes))), mask);
   } else {
     low = load_lanes<kGroup>(blocks + Format::kQuants, Format::kBytes);
     high = load_lanes<kGroup>(blocks + Format::kQuants + 16, Format::kBytes);
@@ -167,10 +168,11 @@ HWY_INLINE void add_group(const uint8_t* blocks, const int8_t* x, const float* x
   const auto scale_of_lane = hn::SetTableIndices(df, kScaleOfLane);
   HWY_UNROLL(4)  // for the sums to be registers
   for (int r = 0; r < kRows; ++r) {
-    const auto x_r = hn::LoadU(
-        dpairs, reinterpret_cast<const float*>(reinterpret_cast<const char*>(x_scales) + r * x_stride));
+    const auto x_r = hn::LoadU(dpairs, reinterpret_cast<const float*>(
+                                           reinterpret_cast<const char*>(x_scales) + r * x_stride));
     const auto products = integer_products<Format, kGroup>(low, high, x + r * x_stride);
-    const auto scales = hn::TableLookupLanes(hn::ResizeBitCast(df, hn::Mul(w_scales, x_r)), scale_of_lane);
+    const auto scales =
+        hn::TableLookupLanes(hn::ResizeBitCast(df, hn::Mul(w_scales, x_r)), scale_of_lane);
     // Lanes above a small group get 0 * 0 and stay as they are.
     sums[r] = hn::MulAdd(hn::ZeroExtendResizeBitCast(dwhole, df, hn::ConvertTo(df, products)),
                          hn::ZeroExtendResizeBitCast(dwhole, df, scales), sums[r]);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Dot products of the three plain formats in blocks of 32 (Q4_0, Q4_1, Q8_0) with activations rounded
-// to 8 bits. Several blocks fill a vector and share the work on scales, and several rows of
+// Dot products of the three plain formats in blocks of 32 (Q4_0, Q4_1, Q8_0) with activations
+// rounded to 8 bits. Several blocks fill a vector and share the work on scales, and several rows of
 // activations share one reading of the weights. On one core (Zen 4) Q4_1 does 27 to 35 G products a
-// second with one row of activations and 50 to 64 with eight; ggml's vec_dot does 17 to 20 with both.
+// second with one row of activations and 50 to 64 with eight; ggml's vec_dot does 17 to 20 with
+// both.
 
 #include <cstddef>
 #include <cstdint>
@@ -14,8 +15,8 @@
 namespace banyan {
 
 // sums[r] = dot product of one row of n weights (n a multiple of 32) with row r of the activations,
-// for n_rows rows that lie x_stride bytes apart, written by round_row(). The arithmetic of a row does
-// not depend on how many rows there are.
+// for n_rows rows that lie x_stride bytes apart, written by round_row(). The arithmetic of a row
+// does not depend on how many rows there are.
 using BlockDots = void (*)(const std::byte* weights, const std::byte* x, int64_t x_stride,
                            int64_t n_rows, int64_t n, float* sums);
 
@@ -24,8 +25,8 @@ struct BlockKernels {
   BlockDots dots_q4_1 = nullptr;
   BlockDots dots_q8_0 = nullptr;
 
-  // Rounds a row of n activations, each block of 32 to multiples of its largest magnitude / 127. The
-  // layout is that of the instruction set's vectors; only the dots of the same table read it.
+  // Rounds a row of n activations, each block of 32 to multiples of its largest magnitude / 127.
+  // The layout is that of the instruction set's vectors; only the dots of the same table read it.
   void (*round_row)(const float* x, void* out, int64_t n) = nullptr;
 
   // Null for other types.

@@ -18,15 +18,15 @@ namespace {
 // Elements that one worker passes over in the time that waking the others costs (about 2 us).
 constexpr int64_t kSerialElements = 8 << 10;
 
-// Rows from which on SlicedGemm is faster than DotProducts, measured on one core (Zen 4, 768x768 and
-// 512x1536). It depends on how fast the dot products of the type are, and on the factors of the
+// Rows from which on SlicedGemm is faster than DotProducts, measured on one core (Zen 4, 768x768
+// and 512x1536). It depends on how fast the dot products of the type are, and on the factors of the
 // multiplication: bf16, or f32 with AVX2 or AVX-512.
 constexpr int64_t kNever = INT64_MAX;
 struct GemmBorders {
-  int64_t nibbles;     // Q4_0 and Q4_1: our kernels, 105 GFLOP/s with AVX2 and 120 with AVX-512
-  int64_t bytes;       // Q8_0: our kernels, 85 to 95 GFLOP/s
-  int64_t ggml;        // other quantised types: 60 to 70 GFLOP/s
-  int64_t unquantized; // 75 to 85 GFLOP/s
+  int64_t nibbles;      // Q4_0 and Q4_1: our kernels, 105 GFLOP/s with AVX2 and 120 with AVX-512
+  int64_t bytes;        // Q8_0: our kernels, 85 to 95 GFLOP/s
+  int64_t ggml;         // other quantised types: 60 to 70 GFLOP/s
+  int64_t unquantized;  // 75 to 85 GFLOP/s
 };
 constexpr GemmBorders kBordersBf16 = {48, 20, 12, 6};
 constexpr GemmBorders kBordersF32 = {kNever, 40, 12, 12};  // oneDNN: about 105 GFLOP/s
@@ -131,7 +131,8 @@ void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k
   const int64_t head_dim = shape.head_dim;
   std::array<uint16_t, kMaxHeadDim> rounded;
   const auto round = [&](DType type, const float* from, uint16_t* to) {
-    (type == DType::kF16 ? kernels_.simd.f32_to_f16 : kernels_.simd.f32_to_bf16)(from, to, head_dim);
+    (type == DType::kF16 ? kernels_.simd.f32_to_f16 : kernels_.simd.f32_to_bf16)(from, to,
+                                                                                 head_dim);
   };
   for (int head = 0; head < shape.n_kv_heads; ++head, k += head_dim, v += head_dim) {
     std::byte* k_column =

@@ -23,8 +23,8 @@ struct CpuOpsOptions {
 
 class CpuOps : public Ops {
  public:
-  // Bytes of scratch held now. Grows with the largest call seen, to a bound set by the widths of the
-  // weights and the number of threads (and not by the number of rows).
+  // Bytes of scratch held now. Grows with the largest call seen, to a bound set by the widths of
+  // the weights and the number of threads (and not by the number of rows).
   virtual uint64_t scratch_bytes() const = 0;
 };
 
@@ -32,16 +32,16 @@ class CpuOps : public Ops {
 // Weights must be of a type for which can_be_weight() holds.
 std::unique_ptr<CpuOps> make_cpu_ops(ThreadPool& pool, const CpuOpsOptions& options);
 
-// Whether linear() and embed() can read weights of this type. (Integers, f64 and the two 8-bit types
-// that only activations are rounded to are tensor types, but no weights.)
+// Whether linear() and embed() can read weights of this type. (Integers, f64 and the two 8-bit
+// types that only activations are rounded to are tensor types, but no weights.)
 bool can_be_weight(DType type);
 
-// Sets what libraries keep for each thread: they run on the calling worker alone, with no threads of
-// their own. For ThreadPool's on_worker_start.
+// Sets what libraries keep for each thread: they run on the calling worker alone, with no threads
+// of their own. For ThreadPool's on_worker_start.
 void init_worker_thread();
 
-// Caps oneDNN at `isa` for the whole process: it has no narrower setting. Works before the first use
-// of oneDNN; afterwards, and a second time, it does nothing.
+// Caps oneDNN at `isa` for the whole process: it has no narrower setting. Works before the first
+// use of oneDNN; afterwards, and a second time, it does nothing.
 void apply_isa_cap(Isa isa);
 
 }  // namespace banyan

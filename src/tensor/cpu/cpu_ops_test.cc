@@ -66,8 +66,7 @@ TEST(CpuOps, RmsNormDividesByTheRootOfTheMeanSquare) {
           double squares = 0;
           for (int64_t i = 0; i < cols; ++i) squares += double{x.view.row(r)[i]} * x.view.row(r)[i];
           for (int64_t i = 0; i < cols; ++i) {
-            const double expected =
-                x.view.row(r)[i] / std::sqrt(squares / cols + 1e-5) * weight[i];
+            const double expected = x.view.row(r)[i] / std::sqrt(squares / cols + 1e-5) * weight[i];
             ASSERT_NEAR(out.view.row(r)[i], expected, 1e-6 * std::fabs(expected) + 1e-30);
           }
         }
@@ -192,10 +191,10 @@ TEST(CpuOps, StoreKvPutsKeysInColumnsAndValuesInRowsOfTheirPanels) {
             for (int head = 0; head < 3; ++head) {
               for (int d = 0; d < head_dim; ++d) {
                 const auto [panel, slot] = slots[r];
-                const std::byte* at_k = planes.k_panel(head, panel) +
-                                        (d * kPanelTokens + slot) * element_bytes(k_type);
-                const std::byte* at_v = planes.v_panel(head, panel) +
-                                        (slot * head_dim + d) * element_bytes(v_type);
+                const std::byte* at_k =
+                    planes.k_panel(head, panel) + (d * kPanelTokens + slot) * element_bytes(k_type);
+                const std::byte* at_v =
+                    planes.v_panel(head, panel) + (slot * head_dim + d) * element_bytes(v_type);
                 const int64_t column = head * head_dim + d;
                 ASSERT_EQ(stored(at_k, k_type), rounded_to(k.view.row(r)[column], k_type));
                 ASSERT_EQ(stored(at_v, v_type), rounded_to(v.view.row(r)[column], v_type));
@@ -215,7 +214,8 @@ TEST(CpuOps, NamesTheTypesThatWeightsCanHave) {
   for (const DType type : testing::quantized_weight_types()) {
     EXPECT_TRUE(can_be_weight(type)) << name_of(type);
   }
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) EXPECT_TRUE(can_be_weight(type));
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16})
+    EXPECT_TRUE(can_be_weight(type));
   for (const int32_t number : {4, 9, 15, 24, 26, 28, 31, 99, -1}) {
     EXPECT_FALSE(can_be_weight(DType{number})) << number;
   }

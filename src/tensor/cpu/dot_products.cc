@@ -17,7 +17,8 @@ constexpr int64_t kTileRows = 16;
 // Expanded weights of a tile: half of the smallest L2 met (256 KiB), the rest is for activations.
 constexpr int64_t kTileBytes = 128 << 10;
 
-// Activations that meet a tile of weights while they are in the L1 (32 KiB, half of it for weights).
+// Activations that meet a tile of weights while they are in the L1 (32 KiB, half of it for
+// weights).
 constexpr int64_t kActivationBytes = 16 << 10;
 constexpr int64_t kMaxRowBlock = 64;
 
@@ -76,8 +77,8 @@ void DotProducts::run_block(ConstMatrix x, std::span<const LinearTarget> targets
   const int n_workers = total_bytes * x.rows < kSerialBytes ? 1 : pool_.size();
   expanded_.reserve_discarding(tile_floats * n_workers);
 
-  // Each worker streams an equal, contiguous share of the bytes of all targets; an output belongs to
-  // the worker in whose share its first byte lies.
+  // Each worker streams an equal, contiguous share of the bytes of all targets; an output belongs
+  // to the worker in whose share its first byte lies.
   const auto work = [&](int worker) {
     const int64_t share_begin = total_bytes * worker / n_workers;
     const int64_t share_end = total_bytes * (worker + 1) / n_workers;
@@ -155,17 +156,17 @@ void DotProducts::run_outputs(ConstMatrix x, const LinearTarget& target, int64_t
   const RowDots dots = row_dots(kernels_, expand ? DType::kF32 : weight.type);
   const int64_t x_row_bytes = x.cols * static_cast<int64_t>(sizeof(float));
   std::array<float, kMaxRowBlock> sums;
-  for_each_tile(
-      begin, end, tile_rows(weight), x.rows, x_row_bytes,
-      [&](int64_t first, int64_t last, int64_t row, int64_t n_rows) {
-        for (int64_t n = first; n < last; ++n) {
-          float* expanded_row = expanded + (n - first) * weight.cols;
-          if (expand && row == 0) expand_row(kernels_, weight, n, expanded_row);
-          const auto* w = expand ? reinterpret_cast<const std::byte*>(expanded_row) : weight.row(n);
-          dots(w, x.row(row), x.stride, n_rows, x.cols, sums.data());
-          store(target, n, row, n_rows, sums.data());
-        }
-      });
+  for_each_tile(begin, end, tile_rows(weight), x.rows, x_row_bytes,
+                [&](int64_t first, int64_t last, int64_t row, int64_t n_rows) {
+                  for (int64_t n = first; n < last; ++n) {
+                    float* expanded_row = expanded + (n - first) * weight.cols;
+                    if (expand && row == 0) expand_row(kernels_, weight, n, expanded_row);
+                    const auto* w =
+                        expand ? reinterpret_cast<const std::byte*>(expanded_row) : weight.row(n);
+                    dots(w, x.row(row), x.stride, n_rows, x.cols, sums.data());
+                    store(target, n, row, n_rows, sums.data());
+                  }
+                });
 }
 
 void DotProducts::run_rounded_outputs(ConstMatrix x, const LinearTarget& target, int64_t begin,
@@ -174,22 +175,22 @@ void DotProducts::run_rounded_outputs(ConstMatrix x, const LinearTarget& target,
   const RoundedDots dots = rounded_dots(kernels_, weight.type, x.cols);
   const std::byte* rows = rounded_rows(dots);
   std::array<float, kMaxRowBlock> sums;
-  for_each_tile(
-      begin, end, kTileRows, x.rows, dots.row_bytes,
-      [&](int64_t first, int64_t last, int64_t row, int64_t n_rows) {
-        const std::byte* block = rows + row * dots.row_bytes;
-        for (int64_t n = first; n < last; ++n) {
-          if (dots.block_dots != nullptr) {
-            dots.block_dots(weight.row(n), block, dots.row_bytes, n_rows, x.cols, sums.data());
-          } else {
-            for (int64_t r = 0; r < n_rows; ++r) {
-              dots.vec_dot(static_cast<int>(x.cols), &sums[r], 0, weight.row(n), 0,
-                           block + r * dots.row_bytes, 0, 1);
-            }
-          }
-          store(target, n, row, n_rows, sums.data());
-        }
-      });
+  for_each_tile(begin, end, kTileRows, x.rows, dots.row_bytes,
+                [&](int64_t first, int64_t last, int64_t row, int64_t n_rows) {
+                  const std::byte* block = rows + row * dots.row_bytes;
+                  for (int64_t n = first; n < last; ++n) {
+                    if (dots.block_dots != nullptr) {
+                      dots.block_dots(weight.row(n), block, dots.row_bytes, n_rows, x.cols,
+                                      sums.data());
+                    } else {
+                      for (int64_t r = 0; r < n_rows; ++r) {
+                        dots.vec_dot(static_cast<int>(x.cols), &sums[r], 0, weight.row(n), 0,
+                                     block + r * dots.row_bytes, 0, 1);
+                      }
+                    }
+                    store(target, n, row, n_rows, sums.data());
+                  }
+                });
 }
 
 }  // namespace banyan

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of one variant: compiled with that variant's flags beside ggml's own files, so that each
-// name below means the copy for this instruction set. f32, f16 and bf16 have no entry: their products
-// are ours (kernels.cc), with activations in f32.
+// The table of one variant: compiled with that variant's flags beside ggml's own files, so that
+// each name below means the copy for this instruction set. f32, f16 and bf16 have no entry: their
+// products are ours (kernels.cc), with activations in f32.
 
 #include "ggml_kernels.h"
 
@@ -14,13 +14,13 @@ _Static_assert(GGML_TYPE_COUNT <= GGML_KERNEL_TYPES, "the table has room for eve
 #define JOIN(a, b) JOIN2(a, b)
 
 // A type whose rows meet activations of type `other`.
-#define PRODUCT(TYPE, name, OTHER, other)                      \
+#define PRODUCT(TYPE, name, OTHER, other)                         \
   [GGML_TYPE_##TYPE] = {.vec_dot = ggml_vec_dot_##name##_##other, \
-                        .vec_dot_type = GGML_TYPE_##OTHER,     \
+                        .vec_dot_type = GGML_TYPE_##OTHER,        \
                         .to_float = (GgmlToFloat)dequantize_row_##name}
 
-__attribute__((visibility("default"))) const GgmlKernels JOIN(banyan_ggml_kernels_,
-                                                              BANYAN_GGML_VARIANT) = {
+__attribute__((visibility("default")))
+const GgmlKernels JOIN(banyan_ggml_kernels_, BANYAN_GGML_VARIANT) = {
     .types = {
         PRODUCT(Q1_0, q1_0, Q8_0, q8_0),
         PRODUCT(Q2_0, q2_0, Q8_0, q8_0),

@@ -24,22 +24,23 @@ constexpr double power_of_two(int exponent) {
   return value;
 }
 
-// Half of the E8M0 scale of an MXFP4 block (OCP Microscaling Formats v1.0, section 5.4.1): 2^(x-128).
+// Half of the E8M0 scale of an MXFP4 block (OCP Microscaling Formats v1.0, section 5.4.1):
+// 2^(x-128).
 constexpr std::array<float, 256> half_e8m0() {
   std::array<float, 256> table{};
   for (int x = 0; x < 256; ++x) table[x] = static_cast<float>(power_of_two(x - 128));
   return table;
 }
 
-// Half of the unsigned E4M3 scale of an NVFP4 block: 4 bits of exponent (bias 7), 3 of mantissa. The
-// sign bit is ignored, and the pattern of NaN (0x7F) stands for zero as in ggml's own table.
+// Half of the unsigned E4M3 scale of an NVFP4 block: 4 bits of exponent (bias 7), 3 of mantissa.
+// The sign bit is ignored, and the pattern of NaN (0x7F) stands for zero as in ggml's own table.
 constexpr std::array<float, 256> half_ue4m3() {
   std::array<float, 256> table{};
   for (int x = 0; x < 256; ++x) {
     const int exponent = x >> 3 & 15;
     const int mantissa = x & 7;
-    const double value = exponent == 0 ? mantissa * power_of_two(-9)
-                                       : (8 + mantissa) * power_of_two(exponent - 10);
+    const double value =
+        exponent == 0 ? mantissa * power_of_two(-9) : (8 + mantissa) * power_of_two(exponent - 10);
     table[x] = x == 0x7F ? 0.0F : static_cast<float>(value / 2);
   }
   return table;
@@ -48,8 +49,8 @@ constexpr std::array<float, 256> half_ue4m3() {
 }  // namespace
 }  // namespace banyan
 
-// Constants that ggml's kernels read under these names. (The fourth of this family, the table of all
-// f16 values, is not needed: cmake/ggml.cmake replaces it by the conversion instruction.)
+// Constants that ggml's kernels read under these names. (The fourth of this family, the table of
+// all f16 values, is not needed: cmake/ggml.cmake replaces it by the conversion instruction.)
 extern "C" {
 extern const std::array<float, 256> ggml_table_f32_e8m0_half;
 extern const std::array<float, 256> ggml_table_f32_ue4m3;

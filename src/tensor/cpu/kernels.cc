@@ -33,8 +33,8 @@ Vec load_n(const hwy::bfloat16_t* p, size_t n) {
   return hn::PromoteTo(F32(), hn::LoadN(Brain(), p, n));
 }
 
-// Calls whole(i) for each full vector of n elements, then part(i, lanes) for what is left. Lambdas do
-// not inherit the instruction set of the function around them: HWY_ATTR names it again.
+// Calls whole(i) for each full vector of n elements, then part(i, lanes) for what is left. Lambdas
+// do not inherit the instruction set of the function around them: HWY_ATTR names it again.
 template <class Whole, class Part>
 void for_each_vector(int64_t n, Whole whole, Part part) {
   const int64_t lanes = hn::Lanes(F32());
@@ -93,9 +93,11 @@ hn::Vec<DU32> f16_bits(DU32 du, Vec v) {
   const auto sign = hn::ShiftRight<16>(hn::And(bits, hn::Set(du, 0x80000000U)));
   const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFU));
   // Below 2^-14: adding 0.5 leaves the mantissa in units of 2^-24, the f16 subnormal step.
-  const auto subnormal = hn::Sub(
-      hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), hn::Set(d, 0.5F))), hn::Set(du, 0x3F000000U));
-  // 2^-14 and above: exponent bias 127 -> 15, then half of the last kept bit, less one if it is even.
+  const auto subnormal =
+      hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), hn::Set(d, 0.5F))),
+              hn::Set(du, 0x3F000000U));
+  // 2^-14 and above: exponent bias 127 -> 15, then half of the last kept bit, less one if it is
+  // even.
   const auto is_odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1U));
   const auto normal = hn::ShiftRight<13>(
       hn::Add(hn::Add(hn::Sub(magnitude, hn::Set(du, 112U << 23)), hn::Set(du, 0xFFFU)), is_odd));
@@ -140,7 +142,8 @@ void to_16_bits(const float* in, uint16_t* out, int64_t n) {
   const To16 to_16;
   for_each_vector(
       n, [&](int64_t i) HWY_ATTR { hn::StoreU(to_16(load(in + i)), du16, out + i); },
-      [&](int64_t i, size_t m) HWY_ATTR { hn::StoreN(to_16(load_n(in + i, m)), du16, out + i, m); });
+      [&](int64_t i, size_t m)
+          HWY_ATTR { hn::StoreN(to_16(load_n(in + i, m)), du16, out + i, m); });
 }
 
 template <class W>
@@ -156,9 +159,8 @@ void add(const float* x, float* out, int64_t n) {
   const F32 d;
   for_each_vector(
       n, [&](int64_t i) HWY_ATTR { hn::StoreU(hn::Add(load(out + i), load(x + i)), d, out + i); },
-      [&](int64_t i, size_t m) HWY_ATTR {
-        hn::StoreN(hn::Add(load_n(out + i, m), load_n(x + i, m)), d, out + i, m);
-      });
+      [&](int64_t i, size_t m)
+          HWY_ATTR { hn::StoreN(hn::Add(load_n(out + i, m), load_n(x + i, m)), d, out + i, m); });
 }
 
 void rms_norm(const float* x, const float* weight, float eps, float* out, int64_t n) {
@@ -179,7 +181,8 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, int64_
 
 Vec silu(Vec gate) {
   const F32 d;
-  // exp(88) is near the largest float: below -88 the quotient keeps its limit, 0, without infinities.
+  // exp(88) is near the largest float: below -88 the quotient keeps its limit, 0, without
+  // infinities.
   const Vec e = hn::Exp(d, hn::Min(hn::Neg(gate), hn::Set(d, 88.0F)));
   return hn::Div(gate, hn::Add(e, hn::Set(d, 1.0F)));
 }
@@ -187,7 +190,9 @@ Vec silu(Vec gate) {
 void swiglu(const float* gate, const float* up, float* out, int64_t n) {
   const F32 d;
   for_each_vector(
-      n, [&](int64_t i) HWY_ATTR { hn::StoreU(hn::Mul(silu(load(gate + i)), load(up + i)), d, out + i); },
+      n,
+      [&](int64_t i)
+          HWY_ATTR { hn::StoreU(hn::Mul(silu(load(gate + i)), load(up + i)), d, out + i); },
       [&](int64_t i, size_t m) HWY_ATTR {
         hn::StoreN(hn::Mul(silu(load_n(gate + i, m)), load_n(up + i, m)), d, out + i, m);
       });

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/cpu/machine_kernels.h"
 
-#include <algorithm>
-
 #include "tensor/cpu/machine_tiles.h"
 
 #undef HWY_TARGET_INCLUDE

@@ -13,8 +13,8 @@ namespace {
 using Shape = dnnl::memory::dims;
 using DataType = dnnl::memory::data_type;
 
-// Rows per pass: bounds the scratch for activations in bf16. Weights are expanded once per pass, which
-// costs 1 % of the multiplication with so many rows.
+// Rows per pass: bounds the scratch for activations in bf16. Weights are expanded once per pass,
+// which costs 1 % of the multiplication with so many rows.
 constexpr int64_t kMaxRows = 1024;
 
 // Outputs of a slice: oneDNN's speed on fewer (measured with 16 and 512 rows of 1,536: bf16 91 % at
@@ -24,12 +24,12 @@ constexpr int64_t kMinSliceF32 = 192;
 constexpr int64_t kMaxSliceRows = 192;
 constexpr int64_t kSliceBytes = 384 << 10;
 
-// Slices for each worker, at least, where there are outputs enough: the last one to finish is waited
-// for.
+// Slices for each worker, at least, where there are outputs enough: the last one to finish is
+// waited for.
 constexpr int64_t kSlicesPerWorker = 4;
 
-// Rows of an f32 product given to oneDNN at once where it has AVX-512: up to so many it uses a kernel
-// that copies nothing, which runs at 110 GFLOP/s; with 16 to 64 rows at once it is 53 to 88.
+// Rows of an f32 product given to oneDNN at once where it has AVX-512: up to so many it uses a
+// kernel that copies nothing, which runs at 110 GFLOP/s; with 16 to 64 rows at once it is 53 to 88.
 constexpr int64_t kF32RowsAvx512 = 12;
 
 // Shapes for which a primitive is kept. Their number is that of the row counts met times about ten.
@@ -138,15 +138,34 @@ void SlicedGemm::list_slices(ConstMatrix x, std::span<const LinearTarget> target
       const int64_t end = std::min(begin + step, weight.rows);
       const Bf16Matmul* matmul = nullptr;
       if (bf16) {
-        matmul = &bf16_matmul({.m = x.rows,
-                               .n = end - begin,
-                               .k = x.cols,
-                               .w_stride = weight.type == DType::kBF16 ? weight.row_bytes / 2 : x.cols,
-                               .out_stride = target.out.stride,
-                               .accumulate = target.accumulate});
+        matmul =
+            &bf16_matmul({.m = x.rows,
+                          .n = end - begin,
+                          .k = x.cols,
+                          .w_stride = weight.type == DType::kBF16 ? weight.row_bytes / 2 : x.cols,
+                          .out_stride = target.out.stride,
+                          .accumulate = target.accumulate});
       }
       slices_.push_back({&target, begin, end, matmul});
+      reserve_scratch(slices_.back());
     }
+  }
+}
+
+// Every worker gets room for every slice: which of them takes which is chance, and what is held
+// must not be.
+void SlicedGemm::reserve_scratch(const Slice& slice) {
+  const Weight& weight = slice.target->weight;
+  const int64_t elements = (slice.end - slice.begin) * weight.cols;
+  for (WorkerScratch& scratch : scratch_) {
+    if (slice.bf16 == nullptr) {
+      if (weight.type != DType::kF32) scratch.expanded.reserve_discarding(elements);
+      continue;
+    }
+    scratch.scratchpad.reserve_discarding(slice.bf16->scratchpad.get_size());
+    if (weight.type == DType::kBF16) continue;
+    scratch.expanded.reserve_discarding(weight.cols);
+    scratch.rounded.reserve_discarding(elements);
   }
 }
 
@@ -189,7 +208,6 @@ void SlicedGemm::multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& 
     w = reinterpret_cast<const float*>(weight.row(slice.begin));
     w_stride = weight.row_bytes / static_cast<int64_t>(sizeof(float));
   } else {
-    scratch.expanded.reserve_discarding(n_outputs * weight.cols);
     for (int64_t n = 0; n < n_outputs; ++n) {
       expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data() + n * weight.cols);
     }
@@ -211,8 +229,6 @@ void SlicedGemm::multiply_bf16(const Slice& slice, WorkerScratch& scratch) const
   const int64_t n_outputs = slice.end - slice.begin;
   const void* w = weight.row(slice.begin);
   if (weight.type != DType::kBF16) {
-    scratch.expanded.reserve_discarding(weight.cols);
-    scratch.rounded.reserve_discarding(n_outputs * weight.cols);
     for (int64_t n = 0; n < n_outputs; ++n) {
       expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data());
       kernels_.simd.f32_to_bf16(scratch.expanded.data(), scratch.rounded.data() + n * weight.cols,
@@ -221,15 +237,13 @@ void SlicedGemm::multiply_bf16(const Slice& slice, WorkerScratch& scratch) const
     w = scratch.rounded.data();
   }
   const Bf16Matmul& matmul = *slice.bf16;
-  scratch.scratchpad.reserve_discarding(matmul.scratchpad.get_size());
   try {
     dnnl::stream stream(engine_);
     matmul.primitive.execute(
-        stream,
-        {{DNNL_ARG_SRC, {matmul.x, engine_, const_cast<uint16_t*>(rounded_x_.data())}},
-         {DNNL_ARG_WEIGHTS, {matmul.w, engine_, const_cast<void*>(w)}},
-         {DNNL_ARG_DST, {matmul.out, engine_, slice.target->out.data + slice.begin}},
-         {DNNL_ARG_SCRATCHPAD, {matmul.scratchpad, engine_, scratch.scratchpad.data()}}});
+        stream, {{DNNL_ARG_SRC, {matmul.x, engine_, const_cast<uint16_t*>(rounded_x_.data())}},
+                 {DNNL_ARG_WEIGHTS, {matmul.w, engine_, const_cast<void*>(w)}},
+                 {DNNL_ARG_DST, {matmul.out, engine_, slice.target->out.data + slice.begin}},
+                 {DNNL_ARG_SCRATCHPAD, {matmul.scratchpad, engine_, scratch.scratchpad.data()}}});
     stream.wait();
   } catch (const dnnl::error& error) {
     check_failed(__FILE__, __LINE__, "oneDNN bf16 matmul", error.what());

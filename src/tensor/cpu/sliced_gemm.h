@@ -21,8 +21,8 @@ namespace banyan {
 // One caller at a time.
 class SlicedGemm {
  public:
-  // Factors are f32. With Compute::kAuto and a CPU that multiplies bf16 (under the cap `isa`), those
-  // of quantised and bf16 weights are rounded to bf16; sums are f32 in any case.
+  // Factors are f32. With Compute::kAuto and a CPU that multiplies bf16 (under the cap `isa`),
+  // those of quantised and bf16 weights are rounded to bf16; sums are f32 in any case.
   SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa);
 
   // Whether products with weights of this type are taken in bf16.
@@ -53,12 +53,13 @@ class SlicedGemm {
   };
   struct Slice {
     const LinearTarget* target;
-    int64_t begin, end;           // outputs
-    const Bf16Matmul* bf16;       // nullptr: f32
+    int64_t begin, end;      // outputs
+    const Bf16Matmul* bf16;  // nullptr: f32
   };
 
   void run_block(ConstMatrix x, std::span<const LinearTarget> targets);
   void list_slices(ConstMatrix x, std::span<const LinearTarget> targets);
+  void reserve_scratch(const Slice& slice);
   const Bf16Matmul& bf16_matmul(const Bf16Shape& shape);
   void round_activations(ConstMatrix x);
   void multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& scratch) const;
@@ -71,9 +72,9 @@ class SlicedGemm {
   const int64_t f32_rows_;  // of x, in one call of oneDNN
   const bool has_bf16_;
   std::map<Bf16Shape, Bf16Matmul> matmuls_;
-  std::vector<WorkerScratch> scratch_;    // one for each worker
-  std::vector<Slice> slices_;             // of the current block
-  AlignedArray<uint16_t> rounded_x_;      // [rows][cols] bf16, rows of the current block
+  std::vector<WorkerScratch> scratch_;  // one for each worker
+  std::vector<Slice> slices_;           // of the current block
+  AlignedArray<uint16_t> rounded_x_;    // [rows][cols] bf16, rows of the current block
 };
 
 }  // namespace banyan

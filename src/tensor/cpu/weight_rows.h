@@ -34,8 +34,8 @@ RowDots row_dots(const CpuKernels& kernels, DType type);
 // where there are any for the type, else ggml's.
 struct RoundedDots {
   void (*round_row)(const float* x, void* out, int64_t n);  // who has the same shares the rows
-  int64_t row_bytes;                                         // of a rounded row
-  BlockDots block_dots;                                      // or null:
+  int64_t row_bytes;                                        // of a rounded row
+  BlockDots block_dots;                                     // or null:
   GgmlVecDot vec_dot;
 };
 RoundedDots rounded_dots(const CpuKernels& kernels, DType type, int64_t cols);
