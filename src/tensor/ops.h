@@ -15,7 +15,7 @@ namespace banyan {
 
 // How products of weights and activations may be computed.
 enum class Compute {
-  kAuto,  // bf16 or 8-bit activations where the weights are bf16 or quantised
+  kAuto,  // bf16, 16-bit or 8-bit activations where the weights are bf16 or quantised
   kF32,   // every weight expanded to f32, products and sums in f32
 };
 

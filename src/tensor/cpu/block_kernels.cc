@@ -17,11 +17,17 @@ constexpr int64_t kBlock = 32;  // elements
 
 constexpr int64_t round_up_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// A rounded row: first the 8-bit numbers, in groups of as many blocks as 16-byte lanes fit a
-// vector, each group as the first halves of its blocks and then the second halves; what is left at
-// the end in smaller groups. Then for each block its scale and the sum of its rounded activations,
-// as f32.
-constexpr int64_t scales_offset(int64_t n) { return round_up_64(n); }
+// An activation is rounded to a multiple of its block's scale, kCoarse * coarse + fine, both of
+// -127 .. 127: 16-bit precision from 8-bit products, and weights are unpacked once for both.
+constexpr int kCoarse = 254;
+constexpr int kLargest = 127 * kCoarse + 126;  // one more and the coarse part would round to 128
+
+// A rounded row, in groups of as many blocks as 16-byte lanes fit a vector (what is left at the end
+// in smaller groups). A group: the first halves of its blocks' coarse parts, the second halves, and
+// the same of the fine parts. After the groups for each block its scale and the sum of its rounded
+// activations, as f32.
+constexpr int64_t kRoundedBytes = 2 * kBlock;
+constexpr int64_t scales_offset(int64_t n) { return round_up_64(n / kBlock * kRoundedBytes); }
 
 // Formats of weights. nibbles: element i of a block in the low, i + 16 in the high half of byte i.
 struct Q4_0 {
@@ -119,24 +125,30 @@ HWY_INLINE hn::Vec<typename Tags<kGroup>::I32> integer_products(V8 low, V8 high,
   const typename Tags<kGroup>::I8 di8;
   const typename Tags<kGroup>::I16 di16;
   const typename Tags<kGroup>::I32 di32;
-  const auto ones = hn::Set(di16, int16_t{1});
-  const auto x_low = hn::Load(di8, x);
-  const auto x_high = hn::Load(di8, x + 16 * kGroup);
+  const auto one = hn::Set(di16, int16_t{1});
+  const auto coarse = hn::Set(di16, int16_t{kCoarse});
+  const auto part = [&](int i) HWY_ATTR { return hn::Load(di8, x + i * 16 * kGroup); };
   if constexpr (Format::kNibbles) {
     // 4 * 15 * 127 at most: 16 bits hold the sum of both halves.
-    const auto sum = hn::Add(hn::SatWidenMulPairwiseAdd(di16, low, x_low),
-                             hn::SatWidenMulPairwiseAdd(di16, high, x_high));
-    return hn::WidenMulPairwiseAdd(di32, sum, ones);
+    const auto both_halves = [&](int i) HWY_ATTR {
+      return hn::Add(hn::SatWidenMulPairwiseAdd(di16, low, part(i)),
+                     hn::SatWidenMulPairwiseAdd(di16, high, part(i + 1)));
+    };
+    return hn::Add(hn::WidenMulPairwiseAdd(di32, both_halves(0), coarse),
+                   hn::WidenMulPairwiseAdd(di32, both_halves(2), one));
   } else {
     // |w| * (x with the sign of w): 2 * 128 * 127 at most, which 16 bits just hold.
-    const auto product = [&](V8 w, hn::Vec<decltype(di8)> x_part) HWY_ATTR {
+    const auto half = [&](V8 w, int i) HWY_ATTR {
       const auto signed_w = hn::BitCast(di8, w);
       const auto magnitude = hn::BitCast(du8, hn::Abs(signed_w));
-      const auto signed_x = hn::IfNegativeThenNegOrUndefIfZero(signed_w, x_part);
-      return hn::WidenMulPairwiseAdd(di32, hn::SatWidenMulPairwiseAdd(di16, magnitude, signed_x),
-                                     ones);
+      const auto product = [&](int j) HWY_ATTR {
+        const auto signed_x = hn::IfNegativeThenNegOrUndefIfZero(signed_w, part(j));
+        return hn::SatWidenMulPairwiseAdd(di16, magnitude, signed_x);
+      };
+      return hn::Add(hn::WidenMulPairwiseAdd(di32, product(i), coarse),
+                     hn::WidenMulPairwiseAdd(di32, product(i + 2), one));
     };
-    return hn::Add(product(low, x_low), product(high, x_high));
+    return hn::Add(half(low, 0), half(high, 1));
   }
 }
 
@@ -195,7 +207,7 @@ void dots_of(const uint8_t* weights, const int8_t* x, int64_t x_stride, int64_t 
   const auto add = [&]<int kGroup>(std::integral_constant<int, kGroup>) HWY_ATTR {
     add_group<Format, kGroup, kRows>(weights, x, x_scales, x_stride, products, offsets);
     weights += kGroup * Format::kBytes;
-    x += kGroup * kBlock;
+    x += kGroup * kRoundedBytes;
     x_scales += kGroup * 2;
     left -= kGroup;
   };
@@ -224,10 +236,10 @@ void block_dots(const std::byte* weights, const std::byte* x, int64_t x_stride, 
   for (; r < n_rows; ++r) dots_of<Format, 1>(w, rows + r * x_stride, x_stride, n, sums + r);
 }
 
-// One block: 32 numbers to 8 bits, 16 of them at `low`, 16 at `high`; its scale and sum at `pair`.
+// One block of 32 numbers: 16-byte quarters at q, q + quarter, ..; its scale and sum at `pair`.
 // The sum is that of the rounded numbers: times the weights' offset it then takes back the part of
 // the rounding errors that the products (of weights without their offset) have too much.
-void round_block(const float* x, int8_t* low, int8_t* high, float* pair) {
+void round_block(const float* x, int8_t* q, int64_t quarter, float* pair) {
   const hn::CappedTag<float, 16> d;
   const hn::RebindToSigned<decltype(d)> di32;
   const hn::Rebind<int8_t, decltype(d)> di8;
@@ -235,14 +247,19 @@ void round_block(const float* x, int8_t* low, int8_t* high, float* pair) {
   auto largest = hn::Zero(d);
   for (int i = 0; i < kBlock; i += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(d, x + i)));
   const float max = hn::ReduceMax(d, largest);
-  const auto inverse = hn::Set(d, max > 0 ? 127.0F / max : 0.0F);
+  const auto inverse = hn::Set(d, max > 0 ? kLargest / max : 0.0F);
+  const auto inverse_coarse = hn::Set(d, 1.0F / kCoarse);
   auto sum = hn::Zero(di32);
   for (int i = 0; i < kBlock; i += lanes) {
-    const auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
-    sum = hn::Add(sum, q);
-    hn::StoreU(hn::DemoteTo(di8, q), di8, i < 16 ? low + i : high + (i - 16));
+    const auto whole = hn::NearestInt(hn::Mul(hn::LoadU(d, x + i), inverse));
+    const auto coarse = hn::NearestInt(hn::Mul(hn::ConvertTo(d, whole), inverse_coarse));
+    const auto fine = hn::Sub(whole, hn::Mul(coarse, hn::Set(di32, kCoarse)));
+    sum = hn::Add(sum, whole);
+    int8_t* to = i < 16 ? q + i : q + quarter + (i - 16);
+    hn::StoreU(hn::DemoteTo(di8, coarse), di8, to);
+    hn::StoreU(hn::DemoteTo(di8, fine), di8, to + 2 * quarter);
   }
-  const float scale = max / 127.0F;
+  const float scale = max / kLargest;
   pair[0] = scale;
   pair[1] = scale * static_cast<float>(hn::ReduceSum(di32, sum));
 }
@@ -254,10 +271,10 @@ void round_row(const float* x, void* out, int64_t n) {
   for (int group = kMaxGroup; group >= 1; group /= 2) {
     for (; left >= group; left -= group) {
       for (int b = 0; b < group; ++b) {
-        round_block(x + b * kBlock, q + b * 16, q + (group + b) * 16, scales + 2 * b);
+        round_block(x + b * kBlock, q + b * 16, int64_t{group} * 16, scales + 2 * b);
       }
       x += group * kBlock;
-      q += group * kBlock;
+      q += group * kRoundedBytes;
       scales += group * 2;
     }
   }

@@ -18,18 +18,18 @@ namespace {
 // Elements that one worker passes over in the time that waking the others costs (about 2 us).
 constexpr int64_t kSerialElements = 8 << 10;
 
-// Rows from which on SlicedGemm is faster than DotProducts, measured on one core (Zen 4, 768x768
-// and 512x1536). It depends on how fast the dot products of the type are, and on the factors of the
-// multiplication: bf16, or f32 with AVX2 or AVX-512.
+// Rows from which on SlicedGemm is faster than DotProducts, measured on two cores of a Zen 4 (the
+// default model; 768x768 and 512x1536 for other types). It depends on how fast the dot products of
+// the type are, and on the factors of the multiplication: bf16, or f32 with AVX2 or AVX-512.
 constexpr int64_t kNever = INT64_MAX;
 struct GemmBorders {
-  int64_t nibbles;      // Q4_0 and Q4_1: our kernels, 105 GFLOP/s with AVX2 and 120 with AVX-512
-  int64_t bytes;        // Q8_0: our kernels, 85 to 95 GFLOP/s
+  int64_t nibbles;      // Q4_0 and Q4_1: our kernels, 80 GFLOP/s a core
+  int64_t bytes;        // Q8_0: our kernels
   int64_t ggml;         // other quantised types: 60 to 70 GFLOP/s
   int64_t unquantized;  // 75 to 85 GFLOP/s
 };
-constexpr GemmBorders kBordersBf16 = {48, 20, 12, 6};
-constexpr GemmBorders kBordersF32 = {kNever, 40, 12, 12};  // oneDNN: about 105 GFLOP/s
+constexpr GemmBorders kBordersBf16 = {32, 24, 12, 6};
+constexpr GemmBorders kBordersF32 = {96, 64, 12, 12};  // oneDNN: about 105 GFLOP/s
 // Both expand the weights, and SlicedGemm into a tile that more rows share.
 constexpr GemmBorders kBordersExpanded = {4, 4, 4, 12};
 

@@ -23,7 +23,7 @@ constexpr int64_t kActivationBytes = 16 << 10;
 constexpr int64_t kMaxRowBlock = 64;
 
 // Below these a second worker gains less than waking it costs (about 2 us).
-constexpr int64_t kSerialElements = 16 << 10;  // to round to 8 bits
+constexpr int64_t kSerialElements = 16 << 10;  // to round
 constexpr int64_t kSerialBytes = 16 << 10;     // of weights, times rows
 
 }  // namespace

@@ -18,8 +18,8 @@ namespace banyan {
 // One caller at a time. Allocates only when a call needs more scratch than any before it.
 class DotProducts {
  public:
-  // Quantised weights meet activations rounded to 8 bits with Compute::kAuto and are expanded to
-  // f32 with kF32; weights of f32, f16 and bf16 always meet f32 activations.
+  // Quantised weights meet activations rounded to 8 or 16 bits with Compute::kAuto and are expanded
+  // to f32 with kF32; weights of f32, f16 and bf16 always meet f32 activations.
   DotProducts(ThreadPool& pool, const CpuKernels& kernels, Compute compute);
 
   // As Ops::linear(). A row's result depends on that row, the weights and the kernels alone.

@@ -30,7 +30,7 @@ inline bool is_quantized(DType type) {
 // Dot products of rows of an unquantised type.
 RowDots row_dots(const CpuKernels& kernels, DType type);
 
-// How weights of a quantised type meet activations that are rounded to 8 bits: our own dot products
+// How weights of a quantised type meet rounded activations: our own dot products (16 bits)
 // where there are any for the type, else ggml's.
 struct RoundedDots {
   void (*round_row)(const float* x, void* out, int64_t n);  // who has the same shares the rows
