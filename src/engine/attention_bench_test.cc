@@ -222,7 +222,7 @@ TEST(AttentionBench, RoofIsTheSlowerOfMemoryAndArithmetic) {
   // 400 KB of KV, 800 bytes of Q and output at 10 GB/s, against 0.4 MFLOP at 100 GFLOP/s.
   EXPECT_NEAR(roof_ms(shape, kMachine), (400000 + 800) / 10e6, 1e-12);
   shape.new_tokens = 1000;
-  const double pairs = 1000 * 1001 / 2;
+  const double pairs = 1000 * 1001 / 2.0;
   EXPECT_NEAR(roof_ms(shape, kMachine), pairs * 400 / 100e6 + pairs / 2e6, 1e-9);
   shape.n_layers = 7;
   EXPECT_NEAR(roof_ms(shape, kMachine), 7 * (pairs * 400 / 100e6 + pairs / 2e6), 1e-9);

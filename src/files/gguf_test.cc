@@ -40,7 +40,7 @@ TYPED_TEST(IntegerTypes, AreReadWithTheirExtremesAloneAndInArrays) {
   const auto bytes = writer.build();
   const auto file = parse_gguf(bytes, "test");
   ASSERT_TRUE(file) << file.error().message;
-  const auto min64 = static_cast<int64_t>(Limits::min());
+  const auto min64 = int64_t{Limits::min()};
   const auto max64 = static_cast<int64_t>(max);
   EXPECT_EQ(get<int64_t>(*file, "min"), min64);
   EXPECT_EQ(get<int64_t>(*file, "max"), max64);

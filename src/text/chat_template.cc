@@ -81,7 +81,7 @@ ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
-Result<ChatTemplate> ChatTemplate::create(std::string source, std::string bos_text,
+Result<ChatTemplate> ChatTemplate::create(std::string_view source, std::string bos_text,
                                           std::string eos_text, TemplateLimits limits) {
   if (source.size() > limits.max_source_bytes) {
     return bad_input("the chat template is " + std::to_string(source.size()) +

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 
@@ -28,8 +29,8 @@ struct TemplateLimits {
 class ChatTemplate {
  public:
   // Parses. kBadInput with the template's own error and place.
-  static Result<ChatTemplate> create(std::string source, std::string bos_text, std::string eos_text,
-                                     TemplateLimits limits = {});
+  static Result<ChatTemplate> create(std::string_view source, std::string bos_text,
+                                     std::string eos_text, TemplateLimits limits = {});
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();

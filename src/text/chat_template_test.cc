@@ -180,7 +180,8 @@ TEST(ChatTemplate, LongConversationsAndMessagesPassTheDefaultLimits) {
       "'\n' }}{% endfor %}";
   const std::vector<ChatMessage> many(5000, ChatMessage{"user", "hello"});
   EXPECT_EQ(render(source, {}, many), repeat("<|im_start|>user\nhello<|im_end|>\n", 5000));
-  const std::vector<ChatMessage> large = {{"user", std::string(20'000'000, 'x')}};
+  const std::vector<ChatMessage> large = {
+      {"user", std::string(20'000'000, 'x')}};  // NOLINT(bugprone-string-constructor)
   EXPECT_EQ(render(source, {}, large).size(), 20'000'000 + 33 - 5);
 }
 
@@ -308,6 +309,7 @@ TEST(ChatTemplate, OddTemplatesAreHarmless) {
       "%}";
   for (const std::string& source : std::vector<std::string>{
            deep + "{% set ns.v = 0 %}done",
+           // NOLINTNEXTLINE(bugprone-suspicious-missing-comma)
            "{% set ns = namespace(v=[]) %}{% set ns.w = ns.v %}{% for i in range(20000) %}{% set n "
            "= "
            "[] %}{% set x = ns.v.append(n) %}{% set ns.v = n %}{% endfor %}done",
@@ -328,7 +330,7 @@ TEST(ChatTemplate, OddTemplatesAreHarmless) {
            "{% set x = range(9223372036854775800, 9223372036854775807, 5)|list %}done",
            "{% set x = strftime_now('%Y') %}done",
            "\xFF\xC3{{ '\xE2\x82' ~ messages[0].content|upper|lower|title|capitalize }}done",
-           std::string("\0{{ 'a\0b'|length }}", 20) + "done",
+           std::string("\0{{ 'a\0b'|length }}", 19) + "done",
        }) {
     const std::string text = render(source);
     EXPECT_TRUE(text.ends_with("done") || text.starts_with("error: ")) << source << ": " << text;

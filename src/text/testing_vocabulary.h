@@ -84,13 +84,13 @@ class GgufVocabulary {
     }
   }
 
-  void add_text(const std::string& key, std::string text) {
+  void add_text(const std::string& key, const std::string& text) {
     if (key == "tokenizer.ggml.model") vocabulary.model = text;
     if (key == "tokenizer.ggml.pre") vocabulary.pre = text;
     if (key == "general.name") vocabulary.name = text;
     if (key == "tokenizer.chat_template") vocabulary.chat_template = text;
-    if (key == "tokenizer.ggml.tokens") vocabulary.tokens.push_back(std::move(text));
-    if (key == "tokenizer.ggml.merges") vocabulary.merges.push_back(std::move(text));
+    if (key == "tokenizer.ggml.tokens") vocabulary.tokens.push_back(text);
+    if (key == "tokenizer.ggml.merges") vocabulary.merges.push_back(text);
   }
 
   void add_number(const std::string& key, int64_t number) {

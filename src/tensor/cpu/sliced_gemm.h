@@ -40,7 +40,7 @@ class SlicedGemm {
     int64_t w_stride;    // elements between the weights of two outputs
     int64_t out_stride;  // elements between two rows of out
     bool accumulate;
-    auto operator<=>(const Bf16Shape&) const = default;
+    auto operator<=>(const Bf16Shape&) const = default;  // NOLINT(modernize-use-nullptr)
   };
   struct Bf16Matmul {
     dnnl::memory::desc x, w, out, scratchpad;
