@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/cpu/cpu_ops.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -11,6 +9,10 @@
 #include "base/check.h"
 #include "tensor/cpu/dot_products.h"
 #include "tensor/cpu/sliced_gemm.h"
+
+// Of the OpenMP runtime that oneDNN is built with, whose header each compiler brings its own of, or
+// does not.
+extern "C" void omp_set_num_threads(int n_threads);
 
 namespace banyan {
 namespace {
