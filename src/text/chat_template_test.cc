@@ -35,6 +35,13 @@ std::string render(const std::string& source, TemplateLimits limits = {},
   return "error: " + text.error().message;
 }
 
+// The default limits but for the time, which a sanitizer may stretch.
+TemplateLimits patient() {
+  TemplateLimits limits;
+  limits.max_time = std::chrono::minutes(5);
+  return limits;
+}
+
 std::string repeat(std::string_view text, size_t n) {
   std::string repeated;
   repeated.reserve(text.size() * n);
@@ -332,32 +339,32 @@ TEST(ChatTemplate, OddTemplatesAreHarmless) {
            "\xFF\xC3{{ '\xE2\x82' ~ messages[0].content|upper|lower|title|capitalize }}done",
            std::string("\0{{ 'a\0b'|length }}", 19) + "done",
        }) {
-    const std::string text = render(source);
+    const std::string text = render(source, patient());
     EXPECT_TRUE(text.ends_with("done") || text.starts_with("error: ")) << source << ": " << text;
   }
-  EXPECT_EQ(render(deep + "{% set ns.v = 0 %}done"), "done");
+  EXPECT_EQ(render(deep + "{% set ns.v = 0 %}done", patient()), "done");
 }
 
 TEST(ChatTemplate, EachLimitSaysWhatWasTooMuch) {
   const std::string loop = "{% for i in range(100) %}{{ 'x' * 100 }}{% endfor %}";
   const std::string prefix = "error: the chat template is refused: ";
-  TemplateLimits limits;
+  TemplateLimits limits = patient();
   limits.max_steps = 50;
   EXPECT_EQ(render(loop, limits), prefix + "it runs for too many steps");
-  limits = {};
+  limits = patient();
   limits.max_output_bytes = 9999;
   EXPECT_EQ(render(loop, limits), prefix + "its output is longer than 9999 bytes");
   limits.max_output_bytes = 10'000;
   EXPECT_EQ(render(loop, limits).size(), 10'000U);
   EXPECT_EQ(render("{{ 'x' * 100000000 }}", limits), prefix + "it makes too much text");
-  limits = {};
+  limits = patient();
   limits.max_depth = 20;
   EXPECT_EQ(render(repeat("{% if 1 %}", 20) + repeat("{% endif %}", 20), limits),
             prefix + "it is nested too deeply");
-  limits = {};
+  limits = patient();
   limits.max_time = std::chrono::milliseconds(0);
   EXPECT_EQ(render(loop + loop, limits), prefix + "it runs for too long");
-  limits = {};
+  limits = patient();
   limits.max_source_bytes = 3;
   EXPECT_EQ(render("abcd", limits),
             "error: the chat template is 4 bytes long; at most 3 are accepted");

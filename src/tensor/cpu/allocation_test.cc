@@ -51,11 +51,11 @@ TEST(Allocations, ADecodeStepMakesNoneAfterTheFirst) {
       const auto weight = testing::random_weight(type, 600, 512, 1);
       for (const int64_t rows : {1, 4}) {
         std::vector<float> x = testing::random_floats(rows * 512, 2);
-        std::vector<float> out(rows * 600);
+        std::vector<float> out(rows * 600), sum(rows * 600);
         const std::vector<TokenId> tokens(rows, 7);
         const Matrix x_view{x.data(), rows, 512, 512};
         const LinearTarget targets[] = {{weight.view, {out.data(), rows, 600, 600}},
-                                        {weight.view, {out.data(), rows, 600, 600}, nullptr, true}};
+                                        {weight.view, {sum.data(), rows, 600, 600}, nullptr, true}};
         int64_t before = 0;
         for (int step = 0; step < 3; ++step) {
           before = n_allocations.load();
