@@ -23,6 +23,7 @@ help:
 	@echo 'make lint      clang-tidy'
 	@echo 'make format    clang-format on all sources'
 	@echo 'make peers     llama.cpp and OpenVINO GenAI, to compare with'
+	@echo 'make bench     docs/benchmarks.md: all of them on this machine (an hour)'
 	@echo 'make clean     removes what was built; fetched sources and peers stay'
 
 # What must be on the machine; looked for once, and again when tools/setup changes.
@@ -83,6 +84,13 @@ format: clang-format
 .PHONY: peers
 peers: build/setup/build build/setup/peers
 	@tools/peers
+
+# llama.cpp once for what the machine has and once as for AVX2; the first is left in bin.
+.PHONY: bench
+bench: build model build/setup/bench build/setup/peers
+	@BANYAN_ISA=avx2 tools/peers
+	@tools/peers
+	@bench/side_by_side.py
 
 .PHONY: clean
 clean:

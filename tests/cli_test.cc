@@ -208,6 +208,14 @@ TEST_F(Program, BenchesPrintTheColumnsOfLlamaCpp) {
   }
   EXPECT_EQ(seen, (std::vector<std::array<int, 3>>{
                       {0, 32, 0}, {0, 64, 0}, {0, 0, 4}, {16, 32, 0}, {16, 64, 0}, {16, 0, 4}}));
+  const json row =
+      json::parse(run("bench prefill " + with_tiny_ + "--json -p 64 -n 0 -r 1 --profile").out);
+  double parts_ms = 0;
+  for (const char* part : {"attention_ms", "weights_ms", "other_ms"}) {
+    EXPECT_GT(row[part].get<double>(), 0) << part;
+    parts_ms += row[part].get<double>();
+  }
+  EXPECT_NEAR(parts_ms * row["avg_ts"].get<double>() / 1000, 64, 1e-3);
 }
 
 TEST_F(Program, RefusesWrongUsage) {

@@ -147,11 +147,14 @@ struct PrefillOptions {
   std::vector<std::string> patterns = {"dense"};
   int generate = 64;
   int repetitions = 3;
+  bool profile = false;
 };
 
 struct Samples {
   std::vector<double> tokens_per_second;
   std::vector<double> attention_ms;
+  std::vector<double> weights_ms;
+  std::vector<double> other_ms;
 };
 
 double median(std::vector<double> values) {
@@ -175,23 +178,30 @@ double deviation(const std::vector<double>& values) {
 void print_prefill_row(const Engine& engine, const PrefillOptions& o, int n_prompt, int n_gen,
                        int depth, const Samples& s) {
   if (o.common.json) {
-    return print_json({{"n_prompt", n_prompt},
-                       {"n_gen", n_gen},
-                       {"n_depth", depth},
-                       {"n_threads", engine.options().n_threads},
-                       {"avg_ts", mean(s.tokens_per_second)},
-                       {"stddev_ts", deviation(s.tokens_per_second)},
-                       {"samples_ts", s.tokens_per_second},
-                       {"pattern", "dense"},
-                       {"attention_ms", median(s.attention_ms)},
-                       {"index_ms", 0.0},
-                       {"density", 1.0},
-                       {"recall_mean", 1.0},
-                       {"recall_p5", 1.0},
-                       {"compute", o.common.compute}});
+    Json row = {{"n_prompt", n_prompt},
+                {"n_gen", n_gen},
+                {"n_depth", depth},
+                {"n_threads", engine.options().n_threads},
+                {"avg_ts", mean(s.tokens_per_second)},
+                {"stddev_ts", deviation(s.tokens_per_second)},
+                {"samples_ts", s.tokens_per_second},
+                {"pattern", "dense"},
+                {"attention_ms", median(s.attention_ms)},
+                {"index_ms", 0.0},
+                {"density", 1.0},
+                {"recall_mean", 1.0},
+                {"recall_p5", 1.0},
+                {"compute", o.common.compute}};
+    if (o.profile) {
+      row["weights_ms"] = median(s.weights_ms);
+      row["other_ms"] = median(s.other_ms);
+    }
+    return print_json(row);
   }
-  fmt::print("{:>8} {:>8} {:>8} {:>10.2f} {:>8.2f} {:>12.1f}\n", n_prompt, n_gen, depth,
+  fmt::print("{:>8} {:>8} {:>8} {:>10.2f} {:>8.2f} {:>12.1f}", n_prompt, n_gen, depth,
              median(s.tokens_per_second), deviation(s.tokens_per_second), median(s.attention_ms));
+  if (o.profile) fmt::print(" {:>10.1f} {:>10.1f}", median(s.weights_ms), median(s.other_ms));
+  fmt::print("\n");
 }
 
 Result<Samples> sample(DepthBench& bench, int tokens, bool generate, int repetitions) {
@@ -202,6 +212,8 @@ Result<Samples> sample(DepthBench& bench, int tokens, bool generate, int repetit
     if (r < 0) continue;
     samples.tokens_per_second.push_back(per_second(tokens, one->seconds * 1e3));
     samples.attention_ms.push_back(one->attention_ms);
+    samples.weights_ms.push_back(one->weights_ms);
+    samples.other_ms.push_back(one->other_ms);
   }
   return samples;
 }
@@ -219,8 +231,8 @@ Result<int> bench_prefill_main(const PrefillOptions& o) {
   auto engine = open_engine(o.common);
   if (!engine) return engine.error();
   if (!o.common.json) {
-    fmt::print("{:>8} {:>8} {:>8} {:>10} {:>8} {:>12}\n", "prompt", "generate", "depth", "t/s",
-               "+/-", "attention ms");
+    fmt::print("{:>8} {:>8} {:>8} {:>10} {:>8} {:>12}{}\n", "prompt", "generate", "depth", "t/s",
+               "+/-", "attention ms", o.profile ? "    weights      other" : "");
   }
   ProgressLine progress(true);
   for (const int depth : o.depths) {
@@ -271,6 +283,7 @@ Command bench_prefill_command() {
       ->delimiter(',');
   app->add_option("-n,--n-gen", o->generate, "tokens to generate (0: none)");
   app->add_option("-r,--repetitions", o->repetitions, "samples of each");
+  app->add_flag("--profile", o->profile, "what of the time went into weights and all else, too");
   app->add_option("--pattern", o->patterns, "dense")->delimiter(',');
   add_common_options(*app, o->common, /*engine=*/true);
   return {std::move(app), [o] { return bench_prefill_main(*o); }};

@@ -148,17 +148,26 @@ DepthBench::~DepthBench() {
   engine_.tree().close(base_);
 }
 
+Result<SpeedSample> DepthBench::timed(FunctionRef<Result<void>()> work) {
+  const StepTimes before = engine_.steps().times();
+  const int64_t start = now_ns();
+  BANYAN_TRY(work());
+  const double total_ms = ms_since(start);
+  const StepTimes& after = engine_.steps().times();
+  SpeedSample sample;
+  sample.seconds = total_ms * 1e-3;
+  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
+  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
+  sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
+  return sample;
+}
+
 Result<SpeedSample> DepthBench::read(int tokens) {
   TokenSource source(engine_.tokenizer().size());
   const auto prompt = source.take(tokens);
   BenchSequences sequences(engine_.tree());
   const SeqId seq = sequences.fork(base_);
-  const int64_t attention = engine_.steps().times().attention_ns;
-  const int64_t start = now_ns();
-  BANYAN_TRY(read_prompt(engine_, seq, prompt));
-  SpeedSample sample{ms_since(start) * 1e-3,
-                     difference_ms(engine_.steps().times().attention_ns, attention)};
-  return sample;
+  return timed([&] { return read_prompt(engine_, seq, prompt); });
 }
 
 Result<SpeedSample> DepthBench::generate(int tokens) {
@@ -166,12 +175,7 @@ Result<SpeedSample> DepthBench::generate(int tokens) {
   BenchSequences sequences(engine_.tree());
   const SeqId seq = sequences.fork(base_);
   engine_.tree().reserve(seq, engine_.tree().length(seq) + tokens);
-  const int64_t attention = engine_.steps().times().attention_ns;
-  const int64_t start = now_ns();
-  BANYAN_TRY(generate_together(engine_, sequences.ids(), tokens, source));
-  SpeedSample sample{ms_since(start) * 1e-3,
-                     difference_ms(engine_.steps().times().attention_ns, attention)};
-  return sample;
+  return timed([&] { return generate_together(engine_, sequences.ids(), tokens, source); });
 }
 
 }  // namespace banyan

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "base/function_ref.h"
 #include "engine/engine.h"
 
 namespace banyan {
@@ -36,6 +37,8 @@ Result<DecodeFigures> bench_decode(Engine& engine, const DecodeShape& shape, Pla
 struct SpeedSample {
   double seconds = 0;
   double attention_ms = 0;
+  double weights_ms = 0;
+  double other_ms = 0;  // all else inside the clock: norms, rotation, planning, the tree
 };
 
 // Holds a sequence of `depth` tokens, computed once, from which every sample forks.
@@ -48,6 +51,7 @@ class DepthBench {
 
  private:
   DepthBench(Engine& engine, SeqId base) : engine_(engine), base_(base) {}
+  Result<SpeedSample> timed(FunctionRef<Result<void>()> work);
   Engine& engine_;
   SeqId base_;
 };

@@ -135,7 +135,7 @@ TEST(ChatTemplate, EveryTemplateAtHandRendersASimpleConversation) {
 // Questions and the token ids of their prompts, as transformers made them with the default model.
 TEST(ChatTemplate, DefaultModelsPromptsAreTheGoldenOnes) {
   const std::string model = default_model_path();
-  const std::string golden = read_file(BANYAN_SHARED_DATA "/golden/default-model.json");
+  const std::string golden = read_file(BANYAN_TEST_DATA "/golden/default-model.json");
   if (model.empty() || golden.empty()) GTEST_SKIP() << "The model or its prompts are not here.";
   const Tokenizer tokenizer = create_or_fail(GgufVocabulary(model).vocabulary);
   const Vocabulary& vocabulary = tokenizer.vocabulary();

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""OpenVINO GenAI's speed on a GGUF file, for side_by_side.py; runs in the environment of `make peers`.
+
+    openvino_speed.py MODEL.gguf THREADS
+
+Reads lines of JSON, {"prompt": N} or {"depth": D, "gen": N}, and answers each with tokens a second.
+"""
+import json
+import sys
+import time
+
+import openvino_genai as genai
+
+
+def main():
+    model, threads = sys.argv[1:]
+    scheduler = genai.SchedulerConfig()
+    scheduler.cache_size = 2
+    scheduler.enable_prefix_caching = False
+    scheduler.max_num_batched_tokens = 2048
+    pipe = genai.LLMPipeline(model, "CPU", scheduler_config=scheduler, INFERENCE_NUM_THREADS=int(threads))
+    tokenizer = pipe.get_tokenizer()
+    ids = tokenizer.encode("The river runs past old stones and new walls, and nobody asks it why. " * 700,
+                           add_special_tokens=False).input_ids.data[0]
+
+    def seconds(tokens, new):
+        config = genai.GenerationConfig()
+        config.ignore_eos = True
+        config.apply_chat_template = False
+        config.max_new_tokens = new
+        text = tokenizer.decode(ids[:tokens].tolist())
+        started = time.perf_counter()
+        pipe.generate([text], config)
+        return time.perf_counter() - started
+
+    seconds(256, 2)
+    for line in sys.stdin:
+        ask = json.loads(line)
+        if "prompt" in ask:
+            speed = ask["prompt"] / seconds(ask["prompt"], 1)
+        else:
+            depth = max(ask["depth"], 16)
+            once = seconds(depth, 1)
+            speed = ask["gen"] / (seconds(depth, 1 + ask["gen"]) - once)
+        print(json.dumps(speed), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Banyan beside llama.cpp and OpenVINO GenAI, on this machine: makes docs/benchmarks.md and its plots.
+
+    bench/side_by_side.py [--rounds 3] [--threads N] [--longest 8192] [--model FILE.gguf]
+
+In each round every program measures every cell once, in turn, so that a slow minute of the machine falls on all of
+them; a figure is the median over the rounds. llama.cpp runs with flash attention on and off, and the better of the two
+medians counts. Each instruction set has its own llama.cpp, compiled for it; OpenVINO GenAI cannot be capped and is
+measured with the best one only. Needs `make build peers` and gnuplot.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BANYAN = ROOT / "build" / "banyan"
+PEERS = ROOT / "build" / "peers"
+LENGTHS = (128, 512, 1024, 2048, 4096, 8192)
+DEPTHS = (0, 1024, 4096, 8192)
+GENERATED = 32
+NAMES = {"banyan": "Banyan", "deterministic": "Banyan, `--deterministic`", "llama": "llama.cpp", "openvino": "OpenVINO GenAI"}
+
+
+def progress(text):
+    print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+
+
+def output(command, isa):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "BANYAN_ISA": isa}, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-1000:]}")
+    return done.stdout
+
+
+class OpenVino:
+    """One process for all cells: it takes long to load."""
+
+    def __init__(self, model, threads):
+        command = [PEERS / "ov" / "bin" / "python", ROOT / "bench" / "openvino_speed.py", model, str(threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def measure(self, kind, size):
+        ask = {"prompt": size} if kind == "prefill" else {"depth": size, "gen": GENERATED}
+        print(json.dumps(ask), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def shape(kind, size):
+    """The same words for banyan bench prefill and llama-bench."""
+    return ["-p", size, "-n", 0, "-d", 0] if kind == "prefill" else ["-p", 0, "-n", GENERATED, "-d", size]
+
+
+def measure_banyan(args, isa, kind, size, *more):
+    text = output([BANYAN, "bench", "prefill", "--json", "-m", args.model, "-t", args.threads, "-r", 1, *shape(kind, size), *more], isa)
+    return json.loads(text)["avg_ts"]
+
+
+def llama_bench(isa):
+    """llama.cpp for an instruction set. Its own AMX code does not run everywhere, so it is built without."""
+    return PEERS / f"llama-{'avx512' if isa == 'amx' else isa}" / "bin" / "llama-bench"
+
+
+def measure_llama(args, isa, kind, size, flash):
+    bench = llama_bench(isa)
+    text = output([bench, "-m", args.model, "-t", args.threads, "-r", 1, "-fa", flash, "-o", "json", *shape(kind, size)], isa)
+    return json.loads(text[text.index("["):])[0]["avg_ts"]
+
+
+def measure_all(args, isa, with_openvino):
+    """Speeds by program and cell, the medians over the rounds."""
+    ways = {
+        "banyan": lambda kind, size: measure_banyan(args, isa, kind, size),
+        "deterministic": lambda kind, size: measure_banyan(args, isa, kind, size, "--deterministic"),
+        "llama, fa 0": lambda kind, size: measure_llama(args, isa, kind, size, 0),
+        "llama, fa 1": lambda kind, size: measure_llama(args, isa, kind, size, 1),
+    }
+    openvino = OpenVino(args.model, args.threads) if with_openvino else None
+    if openvino:
+        ways["openvino"] = openvino.measure
+    cells = [("prefill", n) for n in LENGTHS if n <= args.longest] + [("generate", n) for n in DEPTHS if n <= args.longest]
+    samples = {(way, cell): [] for way in ways for cell in cells}
+    for number in range(args.rounds):
+        for cell in cells:
+            for way, measure in ways.items():
+                progress(f"{isa}: round {number + 1} of {args.rounds}, {cell[0]} {cell[1]}, {way}")
+                samples[way, cell].append(measure(*cell))
+    progress("")
+    if openvino:
+        openvino.close()
+    found = {key: statistics.median(values) for key, values in samples.items()}
+    best = {(way, cell): speed for (way, cell), speed in found.items() if not way.startswith("llama")}
+    for cell in cells:
+        best["llama", cell] = max(found["llama, fa 0", cell], found["llama, fa 1", cell])
+    return cells, best
+
+
+def table(kind, cells, found):
+    programs = [name for name in NAMES if any(way == name for way, _ in found)]
+    title = "prompt tokens" if kind == "prefill" else "tokens before"
+    lines = [f"| {title} | " + " | ".join(NAMES[name] for name in programs) + " | over llama.cpp |", "|---:" * (len(programs) + 2) + "|"]
+    for cell in cells:
+        if cell[0] == kind:
+            speeds = [found[name, cell] for name in programs]
+            over = found["banyan", cell] / found["llama", cell]
+            lines.append(f"| {cell[1]:,} | " + " | ".join(f"{speed:,.0f}" for speed in speeds) + f" | {over:.2f} x |")
+    return "\n".join(lines)
+
+
+def plot(path, kind, title, cells, found):
+    programs = [name for name in NAMES if name != "deterministic" and any(way == name for way, _ in found)]
+    sizes = [size for which, size in cells if which == kind]
+    blocks = ""
+    for name in programs:
+        rows = "\n".join(f"{place} {found[name, (kind, size)]}" for place, size in enumerate(sizes))
+        blocks += f"${name} << END\n{rows}\nEND\n"
+    tics = ", ".join(f'"{size:,}" {place}' for place, size in enumerate(sizes))
+    colours = {"banyan": "#1b7837", "llama": "#b2182b", "openvino": "#2166ac"}
+    curves = ", ".join(f'${name} with linespoints lw 2 pt 7 ps 0.6 lc rgb "{colours[name]}" title "{NAMES[name]}"' for name in programs)
+    script = f"""set terminal svg size 640,360 font "sans,12" background "#ffffff"
+set output "{path}"
+set title "{title}"
+set xlabel "{'tokens of the prompt' if kind == 'prefill' else 'tokens before'}"
+set ylabel "tokens a second"
+set yrange [0:*]
+set xtics ({tics})
+set grid ytics lc rgb "#dddddd"
+set key outside bottom center horizontal
+{blocks}plot {curves}
+"""
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+
+
+def machine(args):
+    text = output([BANYAN, "bench", "attention", "--rows", 1, "--private", 16, "--shared", 0, "--json", "-t", args.threads], os.environ.get("BANYAN_ISA", ""))
+    return json.loads(text.splitlines()[0])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Banyan beside llama.cpp and OpenVINO GenAI")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--longest", type=int, default=8192, help="longest prompt and depth")
+    parser.add_argument("--model", default="", help="GGUF file (default: Banyan's own)")
+    args = parser.parse_args()
+    if not args.model:
+        args.model = json.loads(output([BANYAN, "inspect", "--json"], ""))["path"]
+    figures = machine(args)
+    best = figures["isa"]
+    parts = [f"""# Benchmarks
+
+Made by `make bench` ({args.rounds} rounds, medians, {args.threads} threads). {figures['cpu']}: memory reads {figures['bandwidth_gbps']:.1f} GB/s, \
+multiply-adds {figures['peak_gflops']:.0f} GFLOP/s ({best}). Model: {pathlib.Path(args.model).name}. Tokens a second, more is better. llama.cpp at \
+the better of its flash-attention settings, compiled for the instruction set named; generated are {GENERATED} tokens after the tokens before.
+"""]
+    for isa in dict.fromkeys((best, "avx2")):
+        if not llama_bench(isa).exists():
+            sys.exit(f"llama.cpp for {isa} is not there; run: BANYAN_ISA={isa} make peers")
+        cells, found = measure_all(args, isa, isa == best)
+        parts.append(f"\n## {isa}\n")
+        for kind, title in (("prefill", "Reading a prompt"), ("generate", "Generating")):
+            plot(ROOT / "docs" / f"benchmarks-{isa}-{kind}.svg", kind, f"{title} ({isa})", cells, found)
+            parts.append(f"\n### {title}\n\n![{title}](benchmarks-{isa}-{kind}.svg)\n\n{table(kind, cells, found)}\n")
+    (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
