@@ -41,7 +41,16 @@ class AttentionExecutor {
 // Plain scalar loops in double; slow, the truth.
 std::unique_ptr<AttentionExecutor> make_reference_executor();
 
-// SIMD kernels chosen for `isa`; runs on `pool`, which must outlive it.
-std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa);
+struct CpuAttentionOptions {
+  Isa isa = detect_isa();  // highest instruction set that kernels may use
+  // Many packed rows over f16 or bf16 KV may meet it in bf16, where the CPU multiplies that (under
+  // the cap `isa`): Q, K, V and the weights of V are rounded to 8 bits of mantissa. A row's result
+  // then depends on how many rows are with it.
+  bool bf16_products = false;
+};
+
+// SIMD kernels; runs on `pool`, which must outlive it.
+std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
+                                                     const CpuAttentionOptions& options);
 
 }  // namespace banyan

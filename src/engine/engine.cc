@@ -91,9 +91,12 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tok
       chat_template_(std::move(chat_template)),
       threads_(options_.n_threads, init_worker_thread),
       ops_(make_cpu_ops(threads_, {options_.compute, options_.deterministic, options_.isa})),
-      attention_(options_.attention == AttentionDevice::kCpu
-                     ? make_cpu_executor(threads_, options_.isa)
-                     : make_reference_executor()),
+      attention_(
+          options_.attention == AttentionDevice::kCpu
+              ? make_cpu_executor(threads_, {.isa = options_.isa,
+                                             .bf16_products = options_.compute == Compute::kAuto &&
+                                                              !options_.deterministic})
+              : make_reference_executor()),
       pool_(std::move(pool)),
       tree_(pool_),
       steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads},

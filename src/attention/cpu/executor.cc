@@ -17,8 +17,11 @@ constexpr uint64_t kAloneLimit = 1 << 16;
 
 class CpuExecutor final : public AttentionExecutor {
  public:
-  CpuExecutor(ThreadPool& pool, Isa isa)
-      : pool_(pool), kernels_(attention_kernels(isa)), scratch_(pool.size()) {}
+  CpuExecutor(ThreadPool& pool, const CpuAttentionOptions& options)
+      : pool_(pool), kernels_(attention_kernels(options.isa)), scratch_(pool.size()) {
+    const bool has_bf16 = options.isa >= Isa::kAvx512 && has_avx512_bf16();
+    if (options.bf16_products && has_bf16) bf16_ = bf16_kernels();
+  }
 
   void prepare(const Plan& plan, const KvShape& shape, int n_heads) override;
   void attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) override;
@@ -27,6 +30,7 @@ class CpuExecutor final : public AttentionExecutor {
  private:
   ThreadPool& pool_;
   const AttentionKernels& kernels_;
+  const Bf16Kernels* bf16_ = nullptr;   // null: every product in f32
   std::vector<WorkerScratch> scratch_;  // one for each worker
   AlignedArray<float> partials_;
 };
@@ -43,7 +47,7 @@ bool is_small(const Plan& plan, int head_dim) {
 }
 
 void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int) {
-  for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim);
+  for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim, bf16_ != nullptr);
   if (plan.workspace_floats > partials_.size()) {
     // Half as much again: contexts grow a segment at a time.
     partials_.reserve_discarding(plan.workspace_floats + plan.workspace_floats / 2);
@@ -52,7 +56,7 @@ void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int) {
 
 void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) {
   BANYAN_CHECK(partials_.size() >= plan.workspace_floats, "prepare() comes before attend()");
-  const AttendCall call{&kernels_, &plan, &in, &out, partials_.data()};
+  const AttendCall call{&kernels_, bf16_, &plan, &in, &out, partials_.data()};
   const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim);
   // Every worker takes the next piece; pieces are listed with the largest first.
   const auto for_each = [&](const auto& pieces, auto work) {
@@ -83,8 +87,9 @@ uint64_t CpuExecutor::workspace_bytes() const {
 
 }  // namespace
 
-std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa) {
-  return std::make_unique<CpuExecutor>(pool, isa);
+std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
+                                                     const CpuAttentionOptions& options) {
+  return std::make_unique<CpuExecutor>(pool, options);
 }
 
 }  // namespace banyan

@@ -21,7 +21,7 @@ std::vector<Isa> machine_isas() {
 class CpuExecutorOnEachIsa : public ::testing::TestWithParam<Isa> {
  protected:
   ThreadPool pool_{2};
-  std::unique_ptr<AttentionExecutor> executor_ = make_cpu_executor(pool_, GetParam());
+  std::unique_ptr<AttentionExecutor> executor_ = make_cpu_executor(pool_, {.isa = GetParam()});
 };
 
 INSTANTIATE_TEST_SUITE_P(, CpuExecutorOnEachIsa, ::testing::ValuesIn(machine_isas()),
@@ -67,6 +67,76 @@ TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleOverRandomShapes) {
   }
 }
 
+// Root mean square of the differences over that of the truth.
+double mean_error(const std::vector<float>& got, const std::vector<float>& truth) {
+  double squares = 0;
+  double differences = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    squares += double{truth[i]} * truth[i];
+    differences += (double{got[i]} - truth[i]) * (double{got[i]} - truth[i]);
+  }
+  return std::sqrt(differences / squares);
+}
+
+// Products in bf16 are taken by many rows that see many keys, and close to the truth there: four
+// roundings of 2^-9 at most, averaged over the keys. The largest of 10^5 errors is met where a row
+// gives much of its weight to one key.
+TEST(CpuExecutorInBf16, AgreesWithTheReference) {
+  if (detect_isa() < Isa::kAvx512 || !has_avx512_bf16()) {
+    GTEST_SKIP() << "this CPU does not multiply bf16";
+  }
+  ThreadPool pool(2);
+  const auto executor = make_cpu_executor(pool, {.bf16_products = true});
+  const auto reference = make_reference_executor();
+  int in_bf16 = 0;
+  for (uint32_t seed = 0; seed < 60; ++seed) {
+    std::mt19937 random(seed * 104729 + 3);
+    CaseOptions options = random_options(seed, random);
+    const bool is_long = seed % 4 != 0;
+    options.n_sequences = 1 + int(seed % 2);
+    options.min_node_len = is_long ? 1100 : 0;
+    options.max_node_len = is_long ? 1300 : 500;
+    options.n_kv_heads = 1;
+    options.max_rows = 20 + int(random() % 60);
+    options.heads_per_kv_head = 1 + int(random() % 4);
+    Case c = make_case(options);
+    AttendOptions attend{.scale = default_scale(c)};
+    if (random() % 3 == 0) attend.window = 900 + int32_t(random() % 300);
+    if (random() % 4 == 0) attend.softcap = 20;
+    const DeviceDescription device{.n_workers = 1 + int(random() % 9),
+                                   .prefill_row_tile = 1 + int(random() % 70)};
+    const Answer truth = run_case(*reference, c, attend, device);
+    const Answer got = run_case(*executor, c, attend, device);
+    const double error = relative_error(got.out, truth.out);
+    ASSERT_LT(mean_error(got.out, truth.out), 4e-3) << "seed " << seed;
+    ASSERT_LT(error, c.shape.k_type == DType::kF32 ? tolerance(c) : 4e-2)
+        << "seed " << seed << " head_dim " << c.shape.head_dim << " window " << attend.window;
+    ASSERT_LT(relative_error(got.lse, truth.lse), 4e-3) << "seed " << seed;
+    if (error > tolerance(c)) ++in_bf16;
+  }
+  EXPECT_GT(in_bf16, 15);
+}
+
+TEST(CpuExecutorInBf16, KeepsInfinityInALaterValueFromRowsThatDoNotSeeIt) {
+  ThreadPool pool(2);
+  const auto executor = make_cpu_executor(pool, {.bf16_products = true});
+  Case c = make_case({.seed = 5,
+                      .min_node_len = 1300,
+                      .max_node_len = 1300,
+                      .max_rows = 40,
+                      .all_max_rows = true,
+                      .heads_per_kv_head = 3,
+                      .head_dim = 32,
+                      .type = DType::kF16});
+  std::fill_n(c.v_value(c.stored_positions() - 1, 0), 32, std::numeric_limits<float>::infinity());
+  lay_out(c, 1, 0);
+  const Answer got = run_case(*executor, c, {.scale = default_scale(c)});
+  const size_t others = got.out.size() - size_t{3} * 32;  // all rows but the last
+  for (size_t i = 0; i < got.out.size(); ++i) {
+    ASSERT_EQ(std::isfinite(got.out[i]), i < others) << i;
+  }
+}
+
 TEST_P(CpuExecutorOnEachIsa, AgreesWithTheReferenceOnLongContextsThatAreCutIntoSegments) {
   const auto reference = make_reference_executor();
   for (uint32_t seed = 0; seed < 8; ++seed) {
@@ -95,8 +165,8 @@ TEST_P(CpuExecutorOnEachIsa, AgreesWithTheReferenceOnLongContextsThatAreCutIntoS
 TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsHoweverThePlanIsCutAndWhoeverWorks) {
   ThreadPool one(1);
   ThreadPool three(3);
-  const auto alone = make_cpu_executor(one, GetParam());
-  const auto crowd = make_cpu_executor(three, GetParam());
+  const auto alone = make_cpu_executor(one, {.isa = GetParam()});
+  const auto crowd = make_cpu_executor(three, {.isa = GetParam()});
   for (uint32_t seed = 0; seed < 12; ++seed) {
     Case c = make_case({.seed = seed,
                         .n_sequences = 1 + int(seed % 3),
@@ -338,7 +408,7 @@ TEST_P(CpuExecutorOnEachIsa, TakesManyHeadsOfOneKvHead) {
 
 TEST(CpuExecutor, KeepsItsWorkspaceBetweenPlansOfDifferentShape) {
   ThreadPool pool(2);
-  const auto executor = make_cpu_executor(pool, detect_isa());
+  const auto executor = make_cpu_executor(pool, {});
   Case large = make_case(
       {.seed = 1, .min_node_len = 4000, .max_node_len = 5000, .n_kv_heads = 2, .head_dim = 64});
   Case small = make_case({.seed = 2, .max_node_len = 60, .head_dim = 16});

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention/cpu/bf16_kernels.h"
 #include "attention/cpu/kernels.h"
 #include "attention/executor.h"
 #include "attention/plan.h"
@@ -21,8 +22,10 @@ inline constexpr int kPassRows = 132;
 // Buffers of one worker.
 class WorkerScratch {
  public:
-  void reserve(int head_dim);
-  uint64_t bytes() const { return floats_.size() * sizeof(float) + sizeof(*this); }
+  void reserve(int head_dim, bool with_pairs);
+  uint64_t bytes() const {
+    return floats_.size() * sizeof(float) + pairs_.size() * sizeof(uint32_t) + sizeof(*this);
+  }
 
   float* q = nullptr;        // [kPassRows][head_dim]
   float* scores = nullptr;   // [kPassRows][64]
@@ -31,7 +34,12 @@ class WorkerScratch {
   float* v_block = nullptr;  // [64][padded head_dim]
   float* block_m = nullptr;  // [kPassRows]
   float* block_l = nullptr;
-  StateView segment;  // [kPassRows]
+  // The same in pairs of bf16, if asked for (bf16_kernels.h).
+  uint32_t* q_pairs = nullptr;  // [kPassRows][half of head_dim]
+  uint32_t* p_pairs = nullptr;  // [kPassRows][32]
+  uint32_t* k_pairs = nullptr;  // [4][half of head_dim][16]
+  uint32_t* v_pairs = nullptr;  // [4][8][padded head_dim]
+  StateView segment;            // [kPassRows]
   StateView item;
   Position row_pos[kPassRows];
   KeyRange visible[kPassRows];
@@ -39,10 +47,12 @@ class WorkerScratch {
  private:
   int head_dim_ = 0;
   AlignedArray<float> floats_;
+  AlignedArray<uint32_t> pairs_;
 };
 
 struct AttendCall {
   const AttentionKernels* kernels;
+  const Bf16Kernels* bf16;  // null: every product in f32
   const Plan* plan;
   const AttendInputs* in;
   const AttendOutputs* out;

@@ -66,6 +66,24 @@ __attribute__((target("amx-tile,amx-bf16"))) float multiply_add_tiles(int64_t ro
   return total;
 }
 
+__attribute__((target("avx512f,avx512bf16"))) float multiply_add_pairs(int64_t rounds) {
+  volatile int operand_source = 0x3c003c00;  // two bf16 2^-7, unknown to the compiler
+  const __m512bh operand = (__m512bh)_mm512_set1_epi32(operand_source);
+  __m512 chain[kPairChains];
+  for (__m512& sum : chain) sum = _mm512_setzero_ps();
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 24
+    for (int j = 0; j < kPairChains; ++j) chain[j] = _mm512_dpbf16_ps(chain[j], operand, operand);
+  }
+  alignas(64) float lanes[16];
+  float total = 0;
+  for (const __m512& sum : chain) {
+    _mm512_store_ps(lanes, sum);
+    total += lanes[0];
+  }
+  return total;
+}
+
 }  // namespace banyan
 
 #else
@@ -73,6 +91,7 @@ __attribute__((target("amx-tile,amx-bf16"))) float multiply_add_tiles(int64_t ro
 namespace banyan {
 
 float multiply_add_tiles(int64_t) { return 0; }
+float multiply_add_pairs(int64_t) { return 0; }
 
 }  // namespace banyan
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The peak of AMX: products of bf16 tiles into f32.
+// The peaks of instructions for bf16: products of tiles (AMX) or of pairs (AVX512_BF16) into f32.
 
 #include <cstdint>
 
@@ -11,5 +11,11 @@ inline constexpr int64_t kTileFlopsPerRound = int64_t{4} * 16 * 16 * 32 * 2;
 
 // Requires that the OS granted tiles (Isa::kAmx of detect_isa()); 0 where the build has none.
 float multiply_add_tiles(int64_t rounds);
+
+inline constexpr int kPairChains = 24;  // of 16 sums, which get two products each
+inline constexpr int64_t kPairFlopsPerRound = int64_t{kPairChains} * 16 * 2 * 2;
+
+// Requires has_avx512_bf16(); 0 where the build has none.
+float multiply_add_pairs(int64_t rounds);
 
 }  // namespace banyan
