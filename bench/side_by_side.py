@@ -158,7 +158,7 @@ def main():
     best = figures["isa"]
     parts = [f"""# Benchmarks
 
-Made by `make bench` ({args.rounds} rounds, medians, {args.threads} threads). {figures['cpu']}: memory reads {figures['bandwidth_gbps']:.1f} GB/s, \
+Made by `make bench` (medians of {args.rounds} rounds, {args.threads} threads). {figures['cpu']}: memory reads {figures['bandwidth_gbps']:.1f} GB/s, \
 multiply-adds {figures['peak_gflops']:.0f} GFLOP/s ({best}). Model: {pathlib.Path(args.model).name}. Tokens a second, more is better. llama.cpp at \
 the better of its flash-attention settings, compiled for the instruction set named; generated are {GENERATED} tokens after the tokens before.
 """]
@@ -170,7 +170,8 @@ the better of its flash-attention settings, compiled for the instruction set nam
         for kind, title in (("prefill", "Reading a prompt"), ("generate", "Generating")):
             plot(ROOT / "docs" / f"benchmarks-{isa}-{kind}.svg", kind, f"{title} ({isa})", cells, found)
             parts.append(f"\n### {title}\n\n![{title}](benchmarks-{isa}-{kind}.svg)\n\n{table(kind, cells, found)}\n")
-    (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
+        # What was measured so far stands, should the rest be interrupted.
+        (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
