@@ -4,11 +4,11 @@
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86_64
+#if HWY_COMPILER_GCC_ACTUAL
 // GCC 12 takes the undefined operand of its own intrinsics for one of ours.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
-
-#include <cstring>
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
 namespace banyan {

@@ -19,6 +19,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int kPackingRows = 2 * kTileRows + 1;
 
 static_assert(kPassRows % kBf16TileRows == 0);
+static_assert(kBf16TileRows <= kTileRows, "both kinds of tiles use WorkerScratch::tile");
 
 int n_pairs(int head_dim) { return (head_dim + 1) / 2; }
 
