@@ -39,6 +39,13 @@ target_include_directories(banyan_pcre2 SYSTEM INTERFACE ${PCRE2_INCLUDE_DIR})
 target_link_libraries(banyan_pcre2 INTERFACE ${PCRE2_LIBRARY})
 target_compile_definitions(banyan_pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8)
 
+# utf8proc: Unicode normalization forms, case and grapheme borders of the normalizers.
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
+add_library(banyan_utf8proc INTERFACE)
+target_include_directories(banyan_utf8proc SYSTEM INTERFACE ${UTF8PROC_INCLUDE_DIR})
+target_link_libraries(banyan_utf8proc INTERFACE ${UTF8PROC_LIBRARY})
+
 # nlohmann-json (single header, from the llama.cpp sources) and CLI11 (Debian).
 add_library(banyan_json INTERFACE)
 target_include_directories(banyan_json SYSTEM INTERFACE ${BANYAN_DEPS}/llama.cpp/vendor)

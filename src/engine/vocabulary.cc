@@ -6,6 +6,8 @@
 namespace banyan {
 namespace {
 
+constexpr TokenId kDefaultUnigramUnknown = 2;  // T5's, where a file does not say
+
 Error wrong_type(const ModelFile& file, std::string_view key, std::string_view expected) {
   return bad_input(fmt::format("{}: {} is not {}", file.path(), key, expected));
 }
@@ -47,6 +49,22 @@ Result<std::vector<TokenType>> token_types(const ModelFile& file, std::string_vi
       return bad_input(fmt::format("{}: {} holds {}, expected 1 to 6", file.path(), key, item));
     }
     out.push_back(static_cast<TokenType>(item));
+  }
+  return out;
+}
+
+// An array of bytes, as a string.
+Result<std::string> byte_array(const ModelFile& file, std::string_view key) {
+  std::string out;
+  const MetaValue* value = file.find(key);
+  if (value == nullptr) return out;
+  const auto* array = std::get_if<MetaArray>(value);
+  const auto* items = array == nullptr ? nullptr : std::get_if<std::vector<int64_t>>(&array->items);
+  if (items == nullptr) return wrong_type(file, key, "an array of bytes");
+  out.reserve(items->size());
+  for (const int64_t item : *items) {
+    if (item < -128 || item > 255) return wrong_type(file, key, "an array of bytes");
+    out += static_cast<char>(item);
   }
   return out;
 }
@@ -108,10 +126,14 @@ Result<Vocabulary> read_vocabulary(const ModelFile& file) {
   BANYAN_TRY(read(token_id(file, "tokenizer.ggml.eos_token_id", n), v.eos));
   BANYAN_TRY(read(token_id(file, "tokenizer.ggml.eot_token_id", n), v.eot));
   BANYAN_TRY(read(token_id(file, "tokenizer.ggml.unknown_token_id", n), v.unk));
+  if (v.unk < 0 && v.model == "t5" && n > kDefaultUnigramUnknown) v.unk = kDefaultUnigramUnknown;
   // SentencePiece models begin a text with BOS unless their file says otherwise; others do not.
   BANYAN_TRY(read(flag(file, "tokenizer.ggml.add_bos_token", v.model == "llama"), v.add_bos));
-  BANYAN_TRY(read(flag(file, "tokenizer.ggml.add_eos_token", false), v.add_eos));
+  BANYAN_TRY(read(flag(file, "tokenizer.ggml.add_eos_token", v.model == "t5"), v.add_eos));
   BANYAN_TRY(read(flag(file, "tokenizer.ggml.add_space_prefix", true), v.add_space_prefix));
+  BANYAN_TRY(read(flag(file, "tokenizer.ggml.remove_extra_whitespaces", false),
+                  v.remove_extra_whitespaces));
+  BANYAN_TRY(read(byte_array(file, "tokenizer.ggml.precompiled_charsmap"), v.charsmap));
   BANYAN_TRY(read(text(file, "tokenizer.chat_template"), v.chat_template));
   return v;
 }

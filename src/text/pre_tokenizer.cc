@@ -1,144 +1,191 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/pre_tokenizer.h"
 
-#include <pcre2.h>
-
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "base/check.h"
-#include "base/printable.h"
-#include "text/pre_tokenizer_rules.h"
+#include "text/expression.h"
+#include "text/unicode.h"
 
 namespace banyan {
 namespace {
 
-// PCRE2's own default is 10 million; real words take a few dozen.
-constexpr uint32_t kMatchLimit = 5'000'000;
-constexpr uint32_t kHeapLimitKib = 64 << 10;
+constexpr size_t kMaxSteps = 32;
+constexpr size_t kMaxPrependingSteps = 2;  // each may make a text of short pieces twice as long
+constexpr size_t kMaxReplacement = 16;
 
-// What \s means to the tokenizers' own regex engines (Unicode's White_Space; PCRE2 would add
-// U+180E), for use inside brackets.
-constexpr std::string_view kSpaces =
-    R"(\x09-\x0D\x20\x85\xA0\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-
-// `expression` with \s and \S spelled out.
-std::string spell_spaces(std::string_view expression) {
-  std::string spelled;
-  bool in_brackets = false;
-  for (size_t i = 0; i < expression.size(); ++i) {
-    const char c = expression[i];
-    if (c == '\\' && i + 1 < expression.size()) {
-      const char escaped = expression[++i];
-      BANYAN_CHECK(escaped != 'S' || !in_brackets, "\\S inside brackets");
-      if (escaped == 's' || escaped == 'S') {
-        if (!in_brackets) spelled += escaped == 's' ? "[" : "[^";
-        spelled += kSpaces;
-        if (!in_brackets) spelled += ']';
-      } else {
-        spelled += c;
-        spelled += escaped;
-      }
-      continue;
-    }
-    if (c == '[') in_brackets = true;
-    if (c == ']') in_brackets = false;
-    spelled += c;
-  }
-  return spelled;
-}
-
-struct Free {
-  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+struct Step {
+  SplitStep rule;
+  std::optional<Expression> expression;
 };
 
-class Expression {
+// Turns matches, and what lies between them, into pieces as a Behavior says.
+class Pieces {
  public:
-  explicit Expression(std::string_view text) {
-    const std::string spelled = spell_spaces(text);
-    int error = 0;
-    PCRE2_SIZE offset = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(spelled.data()), spelled.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY | PCRE2_NO_AUTO_CAPTURE,
-                              &error, &offset, nullptr));
-    BANYAN_CHECK(code_ != nullptr, "a pre-tokenizer's expression does not compile");
-    jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
+  Pieces(const SplitStep& rule, std::string_view text, FunctionRef<void(std::string_view)> f)
+      : rule_(rule), text_(text), f_(f) {}
+
+  // The next match; those before it end at or before its begin.
+  void match(size_t begin, size_t end) {
+    if (begin > done_) add(done_, begin, rule_.invert);
+    if (end > begin) add(begin, end, !rule_.invert);
+    done_ = end;
   }
 
-  pcre2_match_data* make_match_data() const {
-    return pcre2_match_data_create_from_pattern(code_.get(), nullptr);
-  }
-
-  // Places the next match at or after `from` into `data`; false: none, or a limit was passed.
-  bool find(std::string_view text, size_t from, pcre2_match_data* data,
-            pcre2_match_context* context) const {
-    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-    int found = PCRE2_ERROR_JIT_STACKLIMIT;
-    if (jit_) {
-      found = pcre2_jit_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK, data,
-                              context);
-    }
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {  // the interpreter's stack is the heap
-      found = pcre2_match(code_.get(), subject, text.size(), from,
-                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, context);
-    }
-    return found > 0;
+  void finish() {
+    if (done_ < text_.size()) add(done_, text_.size(), rule_.invert);
+    flush();
   }
 
  private:
-  std::unique_ptr<pcre2_code, Free> code_;
-  bool jit_ = false;
+  void add(size_t begin, size_t end, bool is_match) {
+    switch (rule_.behavior) {
+      case SplitStep::kIsolated:
+        return f_(text_.substr(begin, end - begin));
+      case SplitStep::kRemoved:
+        if (!is_match) f_(text_.substr(begin, end - begin));
+        return;
+      case SplitStep::kMergedWithPrevious:
+        if (!(is_match && waiting_ && !waits_match_)) flush();
+        break;
+      case SplitStep::kMergedWithNext:
+        if (!(!is_match && waiting_ && waits_match_)) flush();
+        break;
+      case SplitStep::kContiguous:
+        if (!(waiting_ && waits_match_ == is_match)) flush();
+        break;
+    }
+    if (!waiting_) begin_ = begin;
+    waiting_ = true;
+    waits_match_ = is_match;
+    end_ = end;
+  }
+
+  void flush() {
+    if (waiting_) f_(text_.substr(begin_, end_ - begin_));
+    waiting_ = false;
+  }
+
+  const SplitStep& rule_;
+  std::string_view text_;
+  FunctionRef<void(std::string_view)> f_;
+  size_t done_ = 0;
+  bool waiting_ = false;  // a piece may still grow
+  bool waits_match_ = false;
+  size_t begin_ = 0, end_ = 0;
 };
 
-// One text on its way through the expressions.
+void cut_digit_groups(std::string_view text, Pieces& pieces) {
+  std::vector<size_t> begins;  // of the digits of a row
+  for (size_t at = 0; at <= text.size();) {
+    const Character c = at < text.size() ? first_character(text.substr(at)) : Character{0, 1};
+    if (at < text.size() && is_number_character(c.code)) {
+      begins.push_back(at);
+    } else if (!begins.empty()) {
+      size_t digit = 0;
+      while (digit < begins.size()) {
+        const size_t left = begins.size() - digit;
+        const size_t next = digit + (left % 3 == 0 ? 3 : left % 3);
+        pieces.match(begins[digit], next < begins.size() ? begins[next] : at);
+        digit = next;
+      }
+      begins.clear();
+    }
+    at += c.length;
+  }
+}
+
+void cut_at_text(std::string_view text, std::string_view pattern, Pieces& pieces) {
+  for (size_t at = text.find(pattern); at != std::string_view::npos;
+       at = text.find(pattern, at + pattern.size())) {
+    pieces.match(at, at + pattern.size());
+  }
+}
+
+// One text on its way through the steps.
 class Splitter {
  public:
-  Splitter(const std::vector<Expression>& expressions, FunctionRef<void(std::string_view)> f)
-      : expressions_(expressions), f_(f), context_(pcre2_match_context_create(nullptr)) {
-    pcre2_set_match_limit(context_.get(), kMatchLimit);
-    pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
-    for (const Expression& expression : expressions_) {
-      data_.emplace_back(expression.make_match_data());
+  Splitter(const std::vector<Step>& steps, FunctionRef<void(std::string_view)> f)
+      : steps_(steps), f_(f), buffers_(steps.size()) {
+    for (const Step& step : steps_) {
+      searches_.emplace_back();
+      if (step.expression) searches_.back().emplace(*step.expression);
     }
   }
 
-  // Matches of expression `level`, and what lies between them, go on to the next one.
-  void split(std::string_view text, size_t level) {
-    if (level == expressions_.size()) {
+  void split(std::string_view text, bool at_start, size_t level) {
+    if (level == steps_.size()) {
       f_(text);
       return;
     }
-    size_t done = 0;
-    while (done < text.size()) {
-      size_t begin = text.size();
-      size_t end = text.size();
-      if (expressions_[level].find(text, done, data_[level].get(), context_.get())) {
-        const PCRE2_SIZE* offsets = pcre2_get_ovector_pointer(data_[level].get());
-        begin = offsets[0];
-        end = offsets[1];
-        BANYAN_CHECK(begin < end, "a pre-tokenizer's expression matched nothing");
-      }
-      if (begin > done) split(text.substr(done, begin - done), level + 1);
-      if (end > begin) split(text.substr(begin, end - begin), level + 1);
-      done = end;
+    const SplitStep& rule = steps_[level].rule;
+    if (rule.kind == SplitStep::kMetaspace || rule.kind == SplitStep::kAddSpace) {
+      text = rewrite(rule, text, at_start, buffers_[level]);
+      if (rule.kind == SplitStep::kAddSpace || !rule.cut) return split(text, at_start, level + 1);
     }
+    const auto next = [&, this](std::string_view piece) {
+      split(piece, at_start && piece.data() == text.data(), level + 1);
+    };
+    Pieces pieces(rule, text, next);
+    switch (rule.kind) {
+      case SplitStep::kExpression:
+        for (size_t done = 0; done < text.size();) {
+          const auto match = searches_[level]->find(text, done);
+          if (!match) break;
+          pieces.match(match->begin, match->end);
+          done = match->end;
+        }
+        break;
+      case SplitStep::kText:
+      case SplitStep::kMetaspace:
+        cut_at_text(text, rule.pattern, pieces);
+        break;
+      case SplitStep::kDigitGroups:
+        cut_digit_groups(text, pieces);
+        break;
+      case SplitStep::kAddSpace:
+        break;
+    }
+    pieces.finish();
   }
 
  private:
-  const std::vector<Expression>& expressions_;
+  static std::string_view rewrite(const SplitStep& rule, std::string_view text, bool at_start,
+                                  std::string& buffer) {
+    buffer.clear();
+    if (rule.kind == SplitStep::kAddSpace) {
+      if (!text.starts_with(' ')) buffer += ' ';
+      buffer += text;
+      return buffer;
+    }
+    const bool prepend =
+        rule.prepend == SplitStep::kAlways || (rule.prepend == SplitStep::kFirst && at_start);
+    if (prepend && !text.starts_with(' ') && !text.starts_with(rule.pattern)) {
+      buffer += rule.pattern;
+    }
+    for (const char c : text) {
+      if (c == ' ') {
+        buffer += rule.pattern;
+      } else {
+        buffer += c;
+      }
+    }
+    return buffer;
+  }
+
+  const std::vector<Step>& steps_;
   FunctionRef<void(std::string_view)> f_;
-  std::unique_ptr<pcre2_match_context, Free> context_;
-  std::vector<std::unique_ptr<pcre2_match_data, Free>> data_;  // one for each expression
+  std::vector<std::optional<Expression::Search>> searches_;  // one for each step
+  std::vector<std::string> buffers_;                         // of steps that rewrite their pieces
 };
 
 }  // namespace
 
 struct PreTokenizer::State {
-  std::vector<Expression> expressions;
-  bool takes_whole_words = false;
+  std::vector<Step> steps;
 };
 
 PreTokenizer::PreTokenizer(std::unique_ptr<const State> state) : state_(std::move(state)) {}
@@ -146,22 +193,40 @@ PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;
 PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) noexcept = default;
 PreTokenizer::~PreTokenizer() = default;
 
-Result<PreTokenizer> PreTokenizer::create(std::string_view name) {
-  const auto rule = find_pre_tokenizer_rule(name);
-  if (!rule) {
-    return bad_input("its pre-tokenizer '" + printable(name) + "' is not known");
-  }
+Result<PreTokenizer> PreTokenizer::create(std::span<const SplitStep> steps) {
+  if (steps.size() > kMaxSteps) return bad_input("its pre-tokenizer has more than 32 steps");
   auto state = std::make_unique<State>();
-  state->takes_whole_words = rule->takes_whole_words;
-  for (const std::string& expression : rule->expressions)
-    state->expressions.emplace_back(expression);
+  size_t n_prepending = 0;
+  for (const SplitStep& rule : steps) {
+    Step step{rule, std::nullopt};
+    if (rule.kind == SplitStep::kExpression) {
+      auto expression = Expression::create(rule.pattern);
+      if (!expression) return bad_input("its pre-tokenizer: " + expression.error().message);
+      step.expression = *std::move(expression);
+    }
+    if (rule.kind == SplitStep::kText && rule.pattern.empty()) {
+      return bad_input("its pre-tokenizer cuts at an empty text");
+    }
+    if (rule.kind == SplitStep::kMetaspace) {
+      step.rule.behavior = SplitStep::kMergedWithNext;
+      if (rule.pattern.empty() || rule.pattern.size() > kMaxReplacement) {
+        return bad_input("its pre-tokenizer replaces spaces by nothing, or by a long text");
+      }
+    }
+    n_prepending += rule.kind == SplitStep::kMetaspace || rule.kind == SplitStep::kAddSpace;
+    state->steps.push_back(std::move(step));
+  }
+  if (n_prepending > kMaxPrependingSteps) {
+    return bad_input("its pre-tokenizer has more than two steps that add spaces");
+  }
   return PreTokenizer(std::move(state));
 }
 
-void PreTokenizer::split(std::string_view text, FunctionRef<void(std::string_view)> f) const {
-  Splitter(state_->expressions, f).split(text, 0);
+void PreTokenizer::split(std::string_view text, bool at_start,
+                         FunctionRef<void(std::string_view)> f) const {
+  if (!text.empty()) Splitter(state_->steps, f).split(text, at_start, 0);
 }
 
-bool PreTokenizer::takes_whole_words() const { return state_->takes_whole_words; }
+bool PreTokenizer::empty() const { return state_->steps.empty(); }
 
 }  // namespace banyan

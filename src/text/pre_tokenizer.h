@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// How byte-level BPE cuts a text into words before it merges: by the regular expressions of the
-// model's tokenizer, applied one after another, each to the pieces that the one before left.
+// Cuts a text into words before their subwords are looked for: step by step, each on the pieces
+// that the one before left.
 
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "base/function_ref.h"
 #include "base/result.h"
+#include "text/text_rules.h"
 
 namespace banyan {
 
 // Immutable, safe to share between threads.
 class PreTokenizer {
  public:
-  // `name` as GGUF's tokenizer.ggml.pre has it. kBadInput if it is not known.
-  static Result<PreTokenizer> create(std::string_view name);
+  // kBadInput, in a sentence without a file name, for an expression that is refused, for more than
+  // 32 steps, or more than two that put something first.
+  static Result<PreTokenizer> create(std::span<const SplitStep> steps);
   PreTokenizer(PreTokenizer&&) noexcept;
   PreTokenizer& operator=(PreTokenizer&&) noexcept;
   ~PreTokenizer();
 
-  // Calls f with one word after another; together they are `text`, none is empty. Requires valid
-  // UTF-8. Where an expression passes PCRE2's limits, the rest of its piece is one word.
-  void split(std::string_view text, FunctionRef<void(std::string_view)> f) const;
+  // Calls f with one word after another; none is empty, and each lives only during its call. Where
+  // no step removes or adds text, together they are `text`. `at_start`: the text begins what
+  // encode() was given. Requires valid UTF-8. Where an expression passes PCRE2's limits, the rest
+  // of its piece is one piece.
+  void split(std::string_view text, bool at_start, FunctionRef<void(std::string_view)> f) const;
 
-  // Whether a word that is a token is taken as it is, whatever the merges say.
-  bool takes_whole_words() const;
+  bool empty() const;  // whether split() leaves every text whole
 
  private:
   struct State;

@@ -5,13 +5,14 @@
 #include <utility>
 
 namespace banyan {
+
+const char* const kGpt2Expression =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
 namespace {
 
 // The expressions of the models' tokenizer.json files; which name stands for which is llama.cpp's
 // convention (convert_hf_to_gguf_update.py).
-
-const char* const kGpt2 =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // Letters of the alphabets that have two cases, as that model lists them.
 const char* const kDeepSeekLetters =
@@ -34,7 +35,16 @@ const char* const kDeepSeekLetters =
     R"(\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943})"
     R"(]+)";
 
-std::vector<PreTokenizerRule> make_rules() {
+struct Rule {
+  std::vector<std::string_view> names;
+  std::vector<std::string> expressions;  // one after another
+  bool takes_whole_words = false;
+};
+
+// Stands for digits in threes, counted from the right, among expressions.
+constexpr std::string_view kDigitGroups = R"(\d{1,3}(?=(?:\d{3})*\b))";
+
+std::vector<Rule> make_rules() {
   const std::string one_digit = R"(\p{N})";
   const std::string three_digits = R"(\p{N}{1,3})";
   const std::string ascii_three = "[0-9][0-9][0-9]";
@@ -43,17 +53,17 @@ std::vector<PreTokenizerRule> make_rules() {
   const std::string letters = R"([^\r\n\p{L}\p{N}]?\p{L}+)";
   const std::string others = R"( ?[^\s\p{L}\p{N}]+[\r\n]*)";
   const std::string spaces = R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
-  const std::string gpt2 = kGpt2;
+  const std::string gpt2 = kGpt2Expression;
 
   // GPT-4's shape, which most models since 2024 share: they differ in how they take digits.
   const auto gpt4 = [&](const std::string& digits) {
     return contraction + "|" + letters + "|" + digits + "|" + others + "|" + spaces;
   };
+  const std::string lead = R"([^\r\n\p{L}\p{N}]?)";
   // GPT-4o's: words change at an upper-case letter after a lower-case one.
   const std::string upper = R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])";
   const std::string lower = R"([\p{Ll}\p{Lm}\p{Lo}\p{M}])";
   const auto gpt4o = [&](const std::string& digits, const std::string& suffix) {
-    const std::string lead = R"([^\r\n\p{L}\p{N}]?)";
     return lead + upper + "*" + lower + "+" + suffix + "|" + lead + upper + "+" + lower + "*" +
            suffix + "|" + digits + R"(| ?[^\s\p{L}\p{N}]+[\r\n/]*|)" + spaces;
   };
@@ -76,10 +86,28 @@ std::vector<PreTokenizerRule> make_rules() {
   const std::string youtu_scripts =
       "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|" + cjk;
   const std::string deepseek_han = "[一-龥ࠀ-一가-퟿]+";
-  const std::string deepseek3 = R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
+  const std::string ascii_mark_and_word = R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)";
+  const std::string deepseek3 = ascii_mark_and_word +
                                 R"(|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)" +
                                 spaces;
   const std::string bloom = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
+
+  const std::string jais2 =
+      contraction + "|" + letters + "|" + three_digits + "|" + others +
+      R"(|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S))"
+      R"(|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s)";
+  const std::string spark = ascii_mark_and_word +
+                            R"(|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n])"
+                            R"(|\s+(?!\S)|\s+)";
+  // Moonshot's tokenization_kimi.py.
+  const std::string kimi_upper = R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
+  const std::string kimi_lower = R"([\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]])";
+  const std::string kimi = R"([\p{Han}]+|)" + lead + kimi_upper + "*" + kimi_lower + "+" +
+                           contraction + "?|" + lead + kimi_upper + "+" + kimi_lower + "*" +
+                           contraction + "?|" + three_digits + "|" + others + "|" + spaces;
+  const std::string afmoe_scripts =
+      "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
+      "+";
 
   return {
       {{"", "default"}, {R"([\p{P}\$\+<=>\^~\|]+)", gpt2, R"(\p{N}+)", ascii_three}},
@@ -120,16 +148,33 @@ std::vector<PreTokenizerRule> make_rules() {
       {{"falcon"}, {R"([\p{P}\$\+<=>\^~\|`]+)", gpt2, ascii_three}},
       {{"bloom", "poro-chat", "gpt3-finnish"}, {bloom}},
       {{"viking"}, {bloom, one_digit}},
+      {{"jais-2"}, {jais2}},
+      {{"spark2_5"}, {three_digits, cjk, spark, one_digit}},
+      {{"chameleon"},
+       {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", R"([\t\n]|    |  )", one_digit,
+        R"([\p{P}!-/:-@\[-`{-~])", gpt2}},
+      {{"tiny_aya", "cohere2moe"},
+       {std::string(kDigitGroups), gpt4o(three_digits, contraction + "?")}},
+      {{"superbpe"}, {R"(\p{N}+)", std::string(kDigitGroups)}},
+      {{"kimi-k2"}, {kimi}},
+      {{"afmoe"}, {std::string(kDigitGroups), afmoe_scripts, deepseek3}},
+      {{"gemma4", "sarvam-moe"}, {R"([^\n]+|\n+)"}},
   };
 }
 
 }  // namespace
 
 std::optional<PreTokenizerRule> find_pre_tokenizer_rule(std::string_view name) {
-  for (PreTokenizerRule& rule : make_rules()) {
-    if (std::find(rule.names.begin(), rule.names.end(), name) != rule.names.end()) {
-      return std::move(rule);
+  for (const Rule& rule : make_rules()) {
+    if (std::find(rule.names.begin(), rule.names.end(), name) == rule.names.end()) continue;
+    PreTokenizerRule found{rule.names, {}, rule.takes_whole_words};
+    for (const std::string& expression : rule.expressions) {
+      SplitStep step;
+      step.kind = expression == kDigitGroups ? SplitStep::kDigitGroups : SplitStep::kExpression;
+      step.pattern = expression;
+      found.splits.push_back(std::move(step));
     }
+    return found;
   }
   return std::nullopt;
 }

@@ -7,18 +7,22 @@
 #include <string>
 #include <vector>
 
+#include "text/pre_tokenizer_rules.h"
+
 namespace banyan {
 namespace {
 
 PreTokenizer create_or_fail(std::string_view name) {
-  auto created = PreTokenizer::create(name);
+  const auto rule = find_pre_tokenizer_rule(name);
+  EXPECT_TRUE(rule.has_value()) << name;
+  auto created = PreTokenizer::create(rule->splits);
   EXPECT_TRUE(created.has_value()) << created.error().message;
   return *std::move(created);
 }
 
 std::vector<std::string> split(const PreTokenizer& tokenizer, std::string_view text) {
   std::vector<std::string> words;
-  tokenizer.split(text, [&words](std::string_view word) { words.emplace_back(word); });
+  tokenizer.split(text, true, [&words](std::string_view word) { words.emplace_back(word); });
   return words;
 }
 
@@ -44,8 +48,8 @@ TEST(PreTokenizer, Llama3TakesThreeDigitsAndLineEndsWithPunctuation) {
   const auto llama3 = create_or_fail("llama-bpe");
   EXPECT_EQ(split(llama3, "12345 I'LL\r\n{x}\n"),
             (Words{"123", "45", " I", "'LL", "\r\n", "{x", "}\n"}));
-  EXPECT_TRUE(llama3.takes_whole_words());
-  EXPECT_FALSE(create_or_fail("smaug-bpe").takes_whole_words());
+  EXPECT_TRUE(find_pre_tokenizer_rule("llama-bpe")->takes_whole_words);
+  EXPECT_FALSE(find_pre_tokenizer_rule("smaug-bpe")->takes_whole_words);
 }
 
 TEST(PreTokenizer, Gpt4oCutsWhereUpperCaseFollowsLowerCase) {
@@ -61,11 +65,13 @@ TEST(PreTokenizer, LettersSpacesAndDigitsAreUnicodes) {
   EXPECT_EQ(split(create_or_fail("gpt-2"), "a\u180E\u180Eb"), (Words{"a", "\u180E\u180E", "b"}));
 }
 
-TEST(PreTokenizer, AnUnknownNameIsAnErrorThatSaysIt) {
-  const auto created = PreTokenizer::create("no-such\n");
-  ASSERT_FALSE(created.has_value());
-  EXPECT_EQ(created.error().code, ErrorCode::kBadInput);
-  EXPECT_EQ(created.error().message, "its pre-tokenizer 'no-such\\x0a' is not known");
+TEST(PreTokenizer, DigitGroupsAreCountedFromTheRight) {
+  EXPECT_EQ(split(create_or_fail("tiny_aya"), "a 1234567, 12 ٣٤٥٦"),
+            (Words{"a", " ", "1", "234", "567", ",", " ", "12", " ", "٣", "٤٥٦"}));
+}
+
+TEST(PreTokenizer, KimiKeepsHanApartFromOtherLetters) {
+  EXPECT_EQ(split(create_or_fail("kimi-k2"), "abc中文Def's"), (Words{"abc", "中文", "Def's"}));
 }
 
 TEST(PreTokenizer, WordsOfEveryRuleAreTheWholeText) {
@@ -94,6 +100,14 @@ TEST(PreTokenizer, WordsOfEveryRuleAreTheWholeText) {
                            "falcon",
                            "bloom",
                            "viking",
+                           "jais-2",
+                           "spark2_5",
+                           "chameleon",
+                           "tiny_aya",
+                           "superbpe",
+                           "kimi-k2",
+                           "afmoe",
+                           "gemma4",
                            ""}) {
     const auto tokenizer = create_or_fail(name);
     std::mt19937 random(11);
@@ -113,13 +127,15 @@ TEST(PreTokenizer, WordsOfEveryRuleAreTheWholeText) {
 // Expressions that backtrack over a whole run must do so once, not at every position.
 TEST(PreTokenizer, RunsOfAMillionCharactersAreSplitInEveryRule) {
   for (const char* name : {"default", "gpt-2", "llama3", "qwen35", "bailingmoe", "exaone-moe",
-                           "tekken", "gpt-4o", "deepseek-llm", "deepseek-v3", "bloom"}) {
+                           "tekken", "gpt-4o", "deepseek-llm", "deepseek-v3", "bloom", "jais-2",
+                           "tiny_aya", "kimi-k2", "afmoe", "gemma4"}) {
     const auto tokenizer = create_or_fail(name);
-    for (const std::string unit : {"a", " ", "\n", "'", "A", "é", "中", "a ", "Aa", "\u0301"}) {
+    for (const std::string unit :
+         {"a", " ", "\n", "'", "A", "é", "中", "a ", "Aa", "\u0301", "7"}) {
       std::string text;
       while (text.size() < 1'000'000) text += unit;
       size_t bytes = 0;
-      tokenizer.split(text, [&bytes](std::string_view word) { bytes += word.size(); });
+      tokenizer.split(text, true, [&bytes](std::string_view word) { bytes += word.size(); });
       EXPECT_EQ(bytes, text.size()) << name;
     }
   }

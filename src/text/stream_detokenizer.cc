@@ -3,25 +3,18 @@
 #include "text/utf8.h"
 
 namespace banyan {
-namespace {
-
-bool adds_space(const Tokenizer& tokenizer) {
-  return tokenizer.vocabulary().model == "llama" && tokenizer.vocabulary().add_space_prefix;
-}
-
-}  // namespace
 
 StreamDetokenizer::StreamDetokenizer(const Tokenizer& tokenizer, Special special,
                                      bool skip_first_space)
     : tokenizer_(tokenizer),
       special_(special),
-      skip_space_(skip_first_space && adds_space(tokenizer)) {}
+      skip_space_(skip_first_space && tokenizer.space_prefix() != SpacePrefix::kNone) {}
 
 // Same rule as Tokenizer::decode().
 std::string StreamDetokenizer::push(TokenId token) {
   std::string_view bytes = tokenizer_.piece(token, special_);
   if (tokenizer_.is_special(token)) {
-    skip_space_ = adds_space(tokenizer_);
+    skip_space_ = tokenizer_.space_prefix() == SpacePrefix::kEvery;
   } else if (!bytes.empty()) {
     if (skip_space_ && bytes[0] == ' ') bytes.remove_prefix(1);
     skip_space_ = false;

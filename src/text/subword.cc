@@ -15,7 +15,6 @@ namespace {
 
 constexpr Symbol kNoSymbol = std::numeric_limits<Symbol>::max();
 constexpr size_t kMaxMerges = size_t{1} << 24;
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
 
 // SentencePiece allows 16 characters by default; longer tokens are added ones, found by their text.
 // Keeps the table of merges, one for each way to cut a token in two, in proportion to the file.
@@ -36,6 +35,8 @@ bool can_merge(const Vocabulary& vocabulary, size_t token) {
 
 // Symbols by their text, as the vocabulary spells it. Open addressing, with a part of the hash in
 // each slot: loading a large vocabulary is a million look-ups that miss the caches.
+}  // namespace
+
 class SymbolsByText {
  public:
   // The vocabulary must outlive this.
@@ -108,6 +109,8 @@ class SymbolsByText {
   size_t n_filled_ = 0;
 };
 
+namespace {
+
 // Token -> rank, 0 the best: the place of its score among all scores that occur.
 std::vector<uint32_t> ranks_of_scores(const Vocabulary& vocabulary) {
   std::vector<float> scores(vocabulary.tokens.size(), 0.0F);
@@ -127,20 +130,33 @@ std::vector<uint32_t> ranks_of_scores(const Vocabulary& vocabulary) {
   return ranks;
 }
 
-bool has_space_after_other(std::string_view text) {
-  for (size_t at = text.find(kSpace); at != std::string_view::npos;
-       at = text.find(kSpace, at + 1)) {
-    if (at > 0 && !text.substr(0, at).ends_with(kSpace)) return true;
-  }
-  return false;
+// The two sides of merge `rank`, empty if it is malformed.
+std::pair<std::string_view, std::string_view> sides_of(const Vocabulary& vocabulary, size_t rank) {
+  const std::string_view merge = vocabulary.merges[rank];
+  const size_t space =
+      rank < vocabulary.merge_cuts.size() ? vocabulary.merge_cuts[rank] : merge.find(' ', 1);
+  if (space == 0 || space >= merge.size() || space + 1 == merge.size()) return {};
+  return {merge.substr(0, space), merge.substr(space + 1)};
 }
 
 }  // namespace
 
-Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool whole_words) {
+Result<void> SubwordModel::add_merges(const Vocabulary& vocabulary, SymbolsByText& symbols) {
   if (vocabulary.merges.empty()) return bad_input("it has no merges");
   if (vocabulary.merges.size() > kMaxMerges) return bad_input("it has more than 2^24 merges");
+  merges_ = MergeTable(vocabulary.merges.size());
+  std::string joined;
+  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
+    const auto [left, right] = sides_of(vocabulary, rank);
+    if (left.empty()) return bad_input("its merge " + std::to_string(rank) + " is not two words");
+    joined.assign(left).append(right);
+    const Merge entry{static_cast<uint32_t>(rank), symbols.find_or_add(joined)};
+    merges_.insert(symbols.find_or_add(left), symbols.find_or_add(right), entry);
+  }
+  return {};
+}
 
+Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool whole_words) {
   SubwordModel model;
   model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
   model.unknown_ = vocabulary.unk;
@@ -151,20 +167,7 @@ Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool
     model.byte_tokens_[byte] = symbol < model.n_tokens_ ? static_cast<TokenId>(symbol) : -1;
   }
 
-  model.merges_ = MergeTable(vocabulary.merges.size());
-  std::string joined;
-  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
-    const std::string_view merge = vocabulary.merges[rank];
-    const size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos || space + 1 == merge.size()) {
-      return bad_input("its merge " + std::to_string(rank) + " is not two words");
-    }
-    const std::string_view left = merge.substr(0, space);
-    const std::string_view right = merge.substr(space + 1);
-    joined.assign(left).append(right);
-    const Merge entry{static_cast<uint32_t>(rank), symbols.find_or_add(joined)};
-    model.merges_.insert(symbols.find_or_add(left), symbols.find_or_add(right), entry);
-  }
+  BANYAN_TRY(model.add_merges(vocabulary, symbols));
   for (const std::string& letters : symbols.fragments()) {
     model.fragments_.push_back(bytes_of_letters(letters).value_or(letters));
   }
@@ -181,12 +184,47 @@ Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool
   return model;
 }
 
+Result<SubwordModel> SubwordModel::characters(const Vocabulary& vocabulary,
+                                              const TextRules& rules) {
+  SubwordModel model;
+  model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
+  model.unknown_ = vocabulary.unk;
+  model.in_characters_ = true;
+  model.all_bytes_or_unknown_ = true;
+  model.byte_fallback_ = rules.byte_fallback;
+  model.fuse_unknown_ = rules.fuse_unknown;
+  model.byte_symbols_.fill(kNoSymbol);
+  model.byte_tokens_.fill(-1);
+  SymbolsByText symbols(vocabulary);
+  const auto add_if_character = [&model](std::string_view text, Symbol symbol) {
+    if (!text.empty() && first_utf8_unit(text).length == text.size()) {
+      model.add_character(text, symbol);
+    }
+  };
+  for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
+    const std::string_view text = vocabulary.tokens[token];
+    if (const auto byte = parse_byte_token(text); byte && model.byte_tokens_[*byte] < 0) {
+      model.byte_tokens_[*byte] = static_cast<TokenId>(token);
+    }
+    if (!can_merge(vocabulary, token)) continue;
+    add_if_character(text, symbols.find(text));
+    model.cuts_.add(text);
+    if (rules.whole_words) model.whole_words_.try_emplace(std::string(text), token);
+  }
+  BANYAN_TRY(model.add_merges(vocabulary, symbols));
+  for (const std::string& text : symbols.fragments()) {
+    add_if_character(text, static_cast<Symbol>(model.n_tokens_ + model.fragments_.size()));
+    model.cuts_.add(text);
+    model.fragments_.push_back(text);
+  }
+  return model;
+}
+
 SubwordModel SubwordModel::sentencepiece(const Vocabulary& vocabulary) {
   SubwordModel model;
   model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
   model.unknown_ = vocabulary.unk;
   model.in_characters_ = true;
-  model.words_are_apart_ = true;
   model.byte_symbols_.fill(kNoSymbol);
   model.byte_tokens_.fill(-1);
   SymbolsByText symbols(vocabulary);
@@ -198,7 +236,7 @@ SubwordModel SubwordModel::sentencepiece(const Vocabulary& vocabulary) {
       model.byte_tokens_[*byte] = static_cast<TokenId>(token);
     }
     if (!can_merge(vocabulary, token) || text.empty() || text.size() > kMaxMergedBytes) continue;
-    if (has_space_after_other(text)) model.words_are_apart_ = false;
+    model.cuts_.add(text);
 
     std::vector<size_t> cuts;  // where characters begin, and the end
     for (size_t at = 0; at < text.size(); at += first_utf8_unit(text.substr(at)).length) {
@@ -261,9 +299,11 @@ void SubwordModel::encode(std::string_view word, Scratch& scratch,
   }
 }
 
-// A character that no token holds becomes its byte tokens right away: those do not merge.
+// Characters that no token holds become their byte tokens, or unknown, right away: those do not
+// merge.
 void SubwordModel::split_into_characters(std::string_view word,
                                          std::vector<Symbol>& symbols) const {
+  bool after_unknown = false;
   for (size_t at = 0; at < word.size();) {
     const size_t length = first_utf8_unit(word.substr(at)).length;
     const std::string_view character = word.substr(at, length);
@@ -275,15 +315,30 @@ void SubwordModel::split_into_characters(std::string_view word,
                found != character_symbols_.end()) {
       symbol = found->second;
     }
-    if (symbol != kNoSymbol) {
-      symbols.push_back(symbol);
+    if (symbol == kNoSymbol && !add_bytes(character, symbols)) {
+      if (unknown_ < 0 || (fuse_unknown_ && after_unknown)) continue;
+      after_unknown = true;
+      symbols.push_back(unknown_);
       continue;
     }
-    for (const char c : character) {
-      const TokenId token = byte_tokens_[static_cast<uint8_t>(c)];
-      if (token >= 0 || unknown_ >= 0) symbols.push_back(token >= 0 ? token : unknown_);
-    }
+    after_unknown = false;
+    if (symbol != kNoSymbol) symbols.push_back(symbol);
   }
+}
+
+// False if the character is unknown as a whole.
+bool SubwordModel::add_bytes(std::string_view character, std::vector<Symbol>& symbols) const {
+  if (!byte_fallback_) return false;
+  const auto token_of = [this](char c) { return byte_tokens_[static_cast<uint8_t>(c)]; };
+  if (all_bytes_or_unknown_ &&
+      std::any_of(character.begin(), character.end(), [&](char c) { return token_of(c) < 0; })) {
+    return false;
+  }
+  for (const char c : character) {
+    const TokenId token = token_of(c) >= 0 ? token_of(c) : unknown_;
+    if (token >= 0) symbols.push_back(token);
+  }
+  return true;
 }
 
 void SubwordModel::encode_byte(uint8_t byte, std::vector<TokenId>& tokens) const {

@@ -12,6 +12,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "text/merge.h"
+#include "text/space_cuts.h"
 #include "text/tokenizer.h"
 
 namespace banyan {
@@ -36,6 +37,10 @@ class SubwordModel {
   // kBadInput for missing or malformed merges.
   static Result<SubwordModel> byte_level(const Vocabulary& vocabulary, bool whole_words);
 
+  // Words are characters; merges are given. What becomes of characters without a token is the
+  // rules'. kBadInput for missing or malformed merges.
+  static Result<SubwordModel> characters(const Vocabulary& vocabulary, const TextRules& rules);
+
   // Words are characters, spaces written as U+2581; two symbols merge if together they are a token,
   // better scores first.
   static SubwordModel sentencepiece(const Vocabulary& vocabulary);
@@ -47,13 +52,14 @@ class SubwordModel {
   // Appends the token of one byte outside any word.
   void encode_byte(uint8_t byte, std::vector<TokenId>& tokens) const;
 
-  // Whether no token spans the border between a word and the space in front of the next one, so
-  // that a text may be cut there.
-  bool words_are_apart() const { return words_are_apart_; }
+  // Where a text may be cut without changing its tokens.
+  const SpaceCuts& cuts() const { return cuts_; }
 
  private:
+  Result<void> add_merges(const Vocabulary& vocabulary, class SymbolsByText& symbols);
   void add_character(std::string_view character, Symbol symbol);
   void split_into_characters(std::string_view word, std::vector<Symbol>& symbols) const;
+  bool add_bytes(std::string_view character, std::vector<Symbol>& symbols) const;
 
   MergeTable merges_;
   Symbol n_tokens_ = 0;                     // symbols from here on are no tokens
@@ -64,7 +70,10 @@ class SubwordModel {
   TextMap<Symbol> character_symbols_;       // of characters beyond ASCII
   TextMap<TokenId> whole_words_;
   TokenId unknown_ = -1;
-  bool words_are_apart_ = false;
+  bool all_bytes_or_unknown_ = false;  // a character with some byte tokens is unknown as a whole
+  bool byte_fallback_ = true;
+  bool fuse_unknown_ = false;
+  SpaceCuts cuts_;
 };
 
 }  // namespace banyan

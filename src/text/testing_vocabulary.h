@@ -102,6 +102,12 @@ class GgufVocabulary {
     if (key == "tokenizer.ggml.token_type") {
       vocabulary.types.push_back(static_cast<TokenType>(number));
     }
+    if (key == "tokenizer.ggml.precompiled_charsmap") {
+      vocabulary.charsmap += static_cast<char>(number);
+    }
+    if (key == "tokenizer.ggml.remove_extra_whitespaces") {
+      vocabulary.remove_extra_whitespaces = number != 0;
+    }
     const auto id = static_cast<TokenId>(number);
     if (key == "tokenizer.ggml.bos_token_id") vocabulary.bos = id;
     if (key == "tokenizer.ggml.eos_token_id") vocabulary.eos = id;

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer.h"
 
-#include <algorithm>
-#include <cctype>
-#include <initializer_list>
-#include <optional>
+#include <array>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
-#include "base/printable.h"
 #include "text/byte_letters.h"
+#include "text/end_tokens.h"
+#include "text/named_rules.h"
+#include "text/normalizer.h"
 #include "text/pre_tokenizer.h"
 #include "text/special_tokens.h"
 #include "text/subword.h"
+#include "text/unicode.h"
+#include "text/unigram.h"
 #include "text/utf8.h"
 #include "text/word_cache.h"
 
@@ -20,79 +22,10 @@ namespace banyan {
 namespace {
 
 constexpr size_t kMaxTokens = size_t{1} << 24;
-constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 constexpr size_t kCacheFromBytes = 1024;  // in shorter texts the cache costs more than it saves
-
-bool is_one_of(std::string_view text, std::initializer_list<std::string_view> list) {
-  return std::find(list.begin(), list.end(), text) != list.end();
-}
-
-// Texts of tokens that end an answer, or the part of it that a program must look at. GGUF files
-// name one or two of them; models emit others too (llama.cpp's list).
-bool names_an_end(std::string_view text) {
-  return is_one_of(text, {"<|eot_id|>",
-                          "<|im_end|>",
-                          "<|end|>",
-                          "<|return|>",
-                          "<|call|>",
-                          "<|flush|>",
-                          "<|calls|>",
-                          "<end_of_turn>",
-                          "<|endoftext|>",
-                          "</s>",
-                          "<|eom_id|>",
-                          "<EOT>",
-                          "_<EOT>",
-                          "[EOT]",
-                          "[EOS]",
-                          "<|end_of_text|>",
-                          "<end_of_utterance>",
-                          "<eos>",
-                          "<turn|>",
-                          "<|tool_response>",
-                          "<｜end▁of▁sentence｜>",
-                          "[e~[",
-                          "<|fim_pad|>",
-                          "<|repo_name|>",
-                          "<|file_sep|>"});
-}
-
-// The tokens that end generation, by id, and their types corrected: a token that ends generation
-// is not text.
-std::vector<bool> find_ends(Vocabulary& vocabulary) {
-  const size_t n = vocabulary.tokens.size();
-  std::vector<bool> ends(n, false);
-  const auto find = [&](std::string_view text) -> std::optional<size_t> {
-    const auto at = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), text);
-    if (at == vocabulary.tokens.end()) return std::nullopt;
-    return at - vocabulary.tokens.begin();
-  };
-  // Channels of gpt-oss and Solar Open close with <|end|>, their answers with <|return|> and such.
-  const bool channels = find("<|call|>") ? find("<|return|>") || find("<|flush|>")
-                                         : find("<|calls|>") && find("<|flush|>");
-  // In these vocabularies </s> is text (Gemma 4, PLaMo).
-  const bool plain_s = find("<|tool_response>") || find("<|plamo:eos|>");
-  for (size_t token = 0; token < n; ++token) {
-    const std::string& text = vocabulary.tokens[token];
-    if (!names_an_end(text) || (channels && text == "<|end|>") || (plain_s && text == "</s>")) {
-      continue;
-    }
-    ends[token] = true;
-    if (vocabulary.types.empty()) vocabulary.types.assign(n, TokenType::kNormal);
-    vocabulary.types[token] = TokenType::kControl;
-  }
-  for (const TokenId token : {vocabulary.eos, vocabulary.eot}) {
-    if (token >= 0) ends[token] = true;
-  }
-  return ends;
-}
 
 Result<void> check(const Vocabulary& vocabulary) {
   const size_t n = vocabulary.tokens.size();
-  if (vocabulary.model != "gpt2" && vocabulary.model != "llama") {
-    return bad_input("its tokenizer model '" + printable(vocabulary.model) +
-                     "' is not known; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are");
-  }
   if (n == 0) return bad_input("its vocabulary is empty");
   if (n > kMaxTokens) return bad_input("its vocabulary has more than 2^24 tokens");
   if (!vocabulary.types.empty() && vocabulary.types.size() != n) {
@@ -113,30 +46,84 @@ Result<void> check(const Vocabulary& vocabulary) {
                        " is not one of its " + std::to_string(n) + " tokens");
     }
   }
+  for (const TokenId id : vocabulary.more_ends) {
+    if (id < 0 || id >= static_cast<int64_t>(n)) return bad_input("one of its end tokens is none");
+  }
   return {};
 }
 
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
+// What begins a text, and ends it, as white space; bytes that are not UTF-8 are none.
+size_t leading_space(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const Utf8Unit unit = first_utf8_unit(text.substr(at));
+    if (unit.kind != Utf8Unit::kCharacter) break;
+    const Character c = first_character(text.substr(at));
+    if (!is_white_space(c.code)) break;
+    at += c.length;
+  }
+  return at;
 }
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+// The character in which a text ends, 0 if there is none.
+int32_t last_code(std::string_view text) {
+  for (size_t length = 1; length <= 4 && length <= text.size(); ++length) {
+    const std::string_view last = text.substr(text.size() - length);
+    if (valid_utf8_length(last) == length) return first_character(last).code;
+  }
+  return 0;
+}
+
+bool begins_with_word(std::string_view text) {
+  return !text.empty() && first_utf8_unit(text).kind == Utf8Unit::kCharacter &&
+         is_word_character(first_character(text).code);
+}
+
+size_t without_trailing_space(std::string_view text, size_t from) {
+  while (text.size() > from) {
+    const int32_t code = last_code(text);
+    if (code == 0 || !is_white_space(code)) break;
+    std::string character;
+    append_character(code, character);
+    if (text.size() - from < character.size()) break;
+    text.remove_suffix(character.size());
+  }
+  return text.size();
+}
 
 }  // namespace
 
 struct Tokenizer::State {
+  // Special tokens to look for, all and those found in any text.
+  struct Found {
+    SpecialTokens parsed;
+    SpecialTokens plain;
+    const SpecialTokens& of(Special special) const {
+      return special == Special::kParse ? parsed : plain;
+    }
+  };
+  // Of one call of encode().
+  struct Work {
+    Special special;
+    std::vector<TokenId>& tokens;
+    bool use_cache;
+    WordCache cache{};
+    SubwordModel::Scratch subwords{};
+    UnigramModel::Scratch unigram{};
+  };
+
   Vocabulary vocabulary;
-  bool sentencepiece = false;
+  TextRules rules;
   std::vector<bool> ends;
   std::string pieces;                // the bytes of all tokens, one after another
   std::vector<size_t> piece_begins;  // [tokens + 1]
-  SpecialTokens parsed_tokens;       // found in text with Special::kParse
-  SpecialTokens plain_tokens;        // found in any text
-  bool swallows_space = false;       // special tokens take the white space after them along
-  std::optional<PreTokenizer> pre_tokenizer;  // byte-level BPE
-  SubwordModel subwords;
+  Found raw_tokens;                  // in the text as it is given
+  Found normalized_tokens;           // in normalized text
+  std::unordered_map<TokenId, TokenMatching> matching;  // of most there is nothing to say
+  std::optional<Normalizer> normalizer;
+  std::optional<PreTokenizer> pre_tokenizer;
+  SubwordModel subwords;  // unless rules.subwords is kUnigram
+  std::optional<UnigramModel> unigram;
 
   TokenType type(TokenId token) const {
     return vocabulary.types.empty() ? TokenType::kNormal : vocabulary.types[token];
@@ -147,47 +134,82 @@ struct Tokenizer::State {
   bool is_special(TokenId token) const {
     return is_hidden(token) || type(token) == TokenType::kUserDefined;
   }
-  bool adds_space() const { return sentencepiece && vocabulary.add_space_prefix; }
 
-  void index_special_tokens();
+  Result<void> make_models();
+  void index_special_tokens(const std::vector<TokenMatching>& how);
   void spell_pieces();
   std::string spell(TokenId token) const;
-  bool swallows(TokenId token) const;
-  void encode_fragment(std::string_view text, bool add_space, SubwordModel::Scratch& scratch,
-                       std::vector<TokenId>& tokens) const;
+  const TokenMatching* matching_of(TokenId token) const {
+    if (matching.empty()) return nullptr;
+    const auto found = matching.find(token);
+    return found == matching.end() ? nullptr : &found->second;
+  }
+
+  template <class F>
+  void split_at(const SpecialTokens& specials, std::string_view text, std::vector<TokenId>& tokens,
+                F f) const;
+  void encode_text(std::string_view text, bool at_start, Work& work) const;
+  void encode_normalized(std::string_view text, bool at_start, Work& work) const;
+  void encode_word(std::string_view word, Work& work) const;
+  void encode_byte(uint8_t byte, Work& work) const;
 };
 
-void Tokenizer::State::index_special_tokens() {
-  std::vector<std::pair<std::string, TokenId>> parsed;
-  std::vector<std::pair<std::string, TokenId>> plain;
-  for (TokenId token = 0; token < static_cast<TokenId>(vocabulary.tokens.size()); ++token) {
-    if (!is_special(token)) continue;
-    parsed.emplace_back(vocabulary.tokens[token], token);
-    if (!is_hidden(token)) plain.emplace_back(vocabulary.tokens[token], token);
+Result<void> Tokenizer::State::make_models() {
+  auto made_normalizer = Normalizer::create(rules.normalizer);
+  if (!made_normalizer) return made_normalizer.error();
+  normalizer = *std::move(made_normalizer);
+  auto made_pre_tokenizer = PreTokenizer::create(rules.splits);
+  if (!made_pre_tokenizer) return made_pre_tokenizer.error();
+  pre_tokenizer = *std::move(made_pre_tokenizer);
+  if (rules.subwords == Subwords::kUnigram) {
+    auto model = UnigramModel::create(vocabulary, rules);
+    if (!model) return model.error();
+    unigram = *std::move(model);
+    return {};
   }
-  parsed_tokens = SpecialTokens(std::move(parsed));
-  plain_tokens = SpecialTokens(std::move(plain));
-  const std::string name = lower_case(vocabulary.name);
-  swallows_space =
-      name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
+  if (rules.subwords == Subwords::kScores) {
+    subwords = SubwordModel::sentencepiece(vocabulary);
+    return {};
+  }
+  auto model = rules.subwords == Subwords::kByteMerges
+                   ? SubwordModel::byte_level(vocabulary, rules.whole_words)
+                   : SubwordModel::characters(vocabulary, rules);
+  if (!model) return model.error();
+  subwords = *std::move(model);
+  return {};
 }
 
-bool Tokenizer::State::swallows(TokenId token) const {
-  return swallows_space && !is_one_of(vocabulary.tokens[token], {"<unk>", "<s>", "<|endoftext|>"});
+void Tokenizer::State::index_special_tokens(const std::vector<TokenMatching>& how) {
+  for (const TokenMatching& one : how) matching.emplace(one.token, one);
+  using List = std::vector<std::pair<std::string, TokenId>>;
+  std::array<List, 4> lists;  // raw and parsed, raw and plain, normalized ..
+  for (TokenId token = 0; token < static_cast<TokenId>(vocabulary.tokens.size()); ++token) {
+    if (!is_special(token)) continue;
+    const TokenMatching* one = matching_of(token);
+    const bool normalized = one != nullptr && one->normalized;
+    const std::string& text = vocabulary.tokens[token];
+    const std::pair entry{normalized ? normalizer->apply(text) : text, token};
+    if (!is_hidden(token)) lists[normalized ? 3 : 1].push_back(entry);
+    lists[normalized ? 2 : 0].push_back(entry);
+  }
+  raw_tokens = {SpecialTokens(std::move(lists[0])), SpecialTokens(std::move(lists[1]))};
+  normalized_tokens = {SpecialTokens(std::move(lists[2])), SpecialTokens(std::move(lists[3]))};
 }
 
 std::string Tokenizer::State::spell(TokenId token) const {
   const std::string& text = vocabulary.tokens[token];
   if (is_special(token)) return text;
-  if (type(token) == TokenType::kByte || (sentencepiece && vocabulary.types.empty())) {
+  const bool bytes = rules.subwords == Subwords::kByteMerges;
+  if (type(token) == TokenType::kByte || (!bytes && vocabulary.types.empty())) {
     if (const auto byte = parse_byte_token(text)) return std::string(1, static_cast<char>(*byte));
   }
-  if (!sentencepiece) return bytes_of_letters(text).value_or(text);
+  if (bytes) return bytes_of_letters(text).value_or(text);
+  if (!rules.space_letters) return text;
   std::string spelled;
   for (std::string_view rest = text; !rest.empty();) {
-    const bool space = rest.starts_with(kSpace);
+    const bool space = rest.starts_with(kSpaceLetter);
     spelled += space ? ' ' : rest[0];
-    rest.remove_prefix(space ? kSpace.size() : 1);
+    rest.remove_prefix(space ? kSpaceLetter.size() : 1);
   }
   return spelled;
 }
@@ -201,53 +223,82 @@ void Tokenizer::State::spell_pieces() {
   piece_begins.push_back(pieces.size());
 }
 
-// `text` holds no special tokens.
-void Tokenizer::State::encode_fragment(std::string_view text, bool add_space,
-                                       SubwordModel::Scratch& scratch,
-                                       std::vector<TokenId>& tokens) const {
-  WordCache cache;
-  const bool use_cache = text.size() >= kCacheFromBytes;
-  const auto encode_word = [&](std::string_view word) {
-    if (use_cache && cache.append(word, tokens)) return;
-    const size_t first = tokens.size();
-    subwords.encode(word, scratch, tokens);
-    if (use_cache) cache.remember(word, first, tokens);
-  };
-
-  if (!sentencepiece) {
-    while (!text.empty()) {
-      const size_t valid = valid_utf8_length(text);
-      if (valid > 0) pre_tokenizer->split(text.substr(0, valid), encode_word);
-      text.remove_prefix(valid);
-      if (text.empty()) return;
-      const size_t invalid = first_utf8_unit(text).length;
-      for (const char c : text.substr(0, invalid)) {
-        subwords.encode_byte(static_cast<uint8_t>(c), tokens);
+// Appends the special tokens of `text` and calls f with what lies between.
+template <class F>
+void Tokenizer::State::split_at(const SpecialTokens& specials, std::string_view text,
+                                std::vector<TokenId>& tokens, F f) const {
+  size_t done = 0;
+  for (size_t from = 0; from < text.size();) {
+    const auto match = specials.find(text, from);
+    if (!match) break;
+    size_t begin = match->begin;
+    size_t end = begin + match->length;
+    from = end;
+    if (const TokenMatching* how = matching_of(match->token)) {
+      if (how->single_word && (is_word_character(last_code(text.substr(0, begin))) ||
+                               begins_with_word(text.substr(end)))) {
+        continue;
       }
-      text.remove_prefix(invalid);
+      if (how->strip_left) begin = without_trailing_space(text.substr(0, begin), done);
+      if (how->strip_right) end += leading_space(text.substr(end));
+      from = end;
     }
-    return;
+    if (begin > done) f(text.substr(done, begin - done));
+    tokens.push_back(match->token);
+    done = end;
   }
+  if (done < text.size()) f(text.substr(done));
+}
 
-  std::string escaped;
-  escaped.reserve(text.size() + text.size() / 2 + kSpace.size());
-  if (add_space) escaped += kSpace;
-  for (const char c : text) {
-    if (c == ' ') {
-      escaped += kSpace;
-    } else {
-      escaped += c;
+// `text` holds no special tokens but those that normalization brings out.
+void Tokenizer::State::encode_text(std::string_view text, bool at_start, Work& work) const {
+  std::string normalized;
+  if (!normalizer->empty()) {
+    normalized = normalizer->apply(text);
+    text = normalized;
+  }
+  const char* begin = text.data();
+  split_at(normalized_tokens.of(work.special), text, work.tokens, [&](std::string_view part) {
+    encode_normalized(part, at_start && part.data() == begin, work);
+  });
+}
+
+void Tokenizer::State::encode_normalized(std::string_view text, bool at_start, Work& work) const {
+  const bool bytes = rules.subwords == Subwords::kByteMerges;
+  const SpaceCuts& cuts = unigram ? unigram->cuts() : subwords.cuts();
+  const auto encode_piece = [&](std::string_view piece) {
+    if (bytes || rules.whole_words) return encode_word(piece, work);
+    while (!piece.empty()) {
+      const size_t length = cuts.first_word(piece);
+      encode_word(piece.substr(0, length), work);
+      piece.remove_prefix(length);
     }
+  };
+  while (!text.empty()) {
+    const size_t valid = valid_utf8_length(text);
+    if (valid > 0) pre_tokenizer->split(text.substr(0, valid), at_start, encode_piece);
+    at_start = false;
+    text.remove_prefix(valid);
+    if (text.empty()) return;
+    const size_t invalid = first_utf8_unit(text).length;
+    for (const char c : text.substr(0, invalid)) encode_byte(static_cast<uint8_t>(c), work);
+    text.remove_prefix(invalid);
   }
-  if (!subwords.words_are_apart()) return subwords.encode(escaped, scratch, tokens);
-  // A word: its spaces, and what follows up to the next space.
-  for (std::string_view rest = escaped; !rest.empty();) {
-    size_t end = 0;
-    while (rest.substr(end).starts_with(kSpace)) end += kSpace.size();
-    end = std::min(rest.find(kSpace, end), rest.size());
-    encode_word(rest.substr(0, end));
-    rest.remove_prefix(end);
+}
+
+void Tokenizer::State::encode_word(std::string_view word, Work& work) const {
+  if (work.use_cache && work.cache.append(word, work.tokens)) return;
+  const size_t first = work.tokens.size();
+  if (unigram) {
+    unigram->encode(word, work.unigram, work.tokens);
+  } else {
+    subwords.encode(word, work.subwords, work.tokens);
   }
+  if (work.use_cache) work.cache.remember(word, first, work.tokens);
+}
+
+void Tokenizer::State::encode_byte(uint8_t byte, Work& work) const {
+  unigram ? unigram->encode_byte(byte, work.tokens) : subwords.encode_byte(byte, work.tokens);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const State> state) : state_(std::move(state)) {}
@@ -258,48 +309,36 @@ Tokenizer::~Tokenizer() = default;
 Result<Tokenizer> Tokenizer::create(Vocabulary vocabulary) {
   BANYAN_TRY(check(vocabulary));
   auto state = std::make_unique<State>();
-  state->sentencepiece = vocabulary.model == "llama";
+  std::vector<TokenMatching> matching = std::move(vocabulary.matching);
   state->ends = find_ends(vocabulary);
-  if (state->sentencepiece) {
-    state->subwords = SubwordModel::sentencepiece(vocabulary);
+  if (vocabulary.rules) {
+    state->rules = *std::move(vocabulary.rules);
   } else {
-    auto pre_tokenizer = PreTokenizer::create(vocabulary.pre);
-    if (!pre_tokenizer) return pre_tokenizer.error();
-    auto subwords = SubwordModel::byte_level(vocabulary, pre_tokenizer->takes_whole_words());
-    if (!subwords) return subwords.error();
-    state->pre_tokenizer = *std::move(pre_tokenizer);
-    state->subwords = *std::move(subwords);
+    auto rules = named_rules(vocabulary);
+    if (!rules) return rules.error();
+    state->rules = *std::move(rules);
+    matching = named_matching(vocabulary);
   }
   state->vocabulary = std::move(vocabulary);
+  BANYAN_TRY(state->make_models());
+  // In tables now.
   state->vocabulary.merges = {};
-  state->index_special_tokens();
+  state->vocabulary.merge_cuts = {};
+  state->vocabulary.matching = {};
+  state->vocabulary.charsmap = {};
+  state->vocabulary.rules.reset();
+  state->index_special_tokens(matching);
   state->spell_pieces();
   return Tokenizer(std::move(state));
 }
 
 std::vector<TokenId> Tokenizer::encode(std::string_view text, Special special) const {
-  const State& state = *state_;
-  const SpecialTokens& found =
-      special == Special::kParse ? state.parsed_tokens : state.plain_tokens;
   std::vector<TokenId> tokens;
   tokens.reserve(text.size() / 4 + 4);
-  SubwordModel::Scratch scratch;
-  bool add_space = state.adds_space();
-  for (size_t done = 0; done < text.size();) {
-    const auto match = found.find(text, done);
-    const size_t end = match ? match->begin : text.size();
-    if (end > done) {
-      state.encode_fragment(text.substr(done, end - done), add_space, scratch, tokens);
-      add_space = false;
-    }
-    if (!match) break;
-    tokens.push_back(match->token);
-    add_space = state.adds_space();
-    done = end + match->length;
-    if (state.swallows(match->token)) {
-      while (done < text.size() && is_space(text[done])) ++done;
-    }
-  }
+  State::Work work{special, tokens, text.size() >= kCacheFromBytes};
+  state_->split_at(state_->raw_tokens.of(special), text, tokens, [&](std::string_view part) {
+    state_->encode_text(part, part.data() == text.data(), work);
+  });
   return tokens;
 }
 
@@ -312,11 +351,12 @@ std::string_view Tokenizer::piece(TokenId token, Special special) const {
 
 std::string Tokenizer::decode(std::span<const TokenId> tokens, Special special) const {
   std::string text;
-  bool drop_space = state_->adds_space();
+  const SpacePrefix prefix = state_->rules.space_prefix;
+  bool drop_space = prefix != SpacePrefix::kNone;
   for (const TokenId token : tokens) {
     std::string_view bytes = piece(token, special);
     if (state_->is_special(token)) {
-      drop_space = state_->adds_space();
+      drop_space = prefix == SpacePrefix::kEvery;
     } else if (!bytes.empty()) {
       if (drop_space && bytes[0] == ' ') bytes.remove_prefix(1);
       drop_space = false;
@@ -336,6 +376,8 @@ bool Tokenizer::is_special(TokenId token) const {
 }
 
 int32_t Tokenizer::size() const { return static_cast<int32_t>(state_->vocabulary.tokens.size()); }
+
+SpacePrefix Tokenizer::space_prefix() const { return state_->rules.space_prefix; }
 
 const Vocabulary& Tokenizer::vocabulary() const { return state_->vocabulary; }
 

@@ -3,6 +3,7 @@
 // Text <-> token ids. A Tokenizer is immutable after creation and safe to share between threads.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "text/text_rules.h"
 
 namespace banyan {
 
@@ -18,18 +20,26 @@ enum class TokenType { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, k
 // What a tokenizer is made of, whatever file it came from. Where a field names what GGUF's
 // tokenizer.ggml.* keys hold, it has their meaning.
 struct Vocabulary {
-  std::string model;  // "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
+  // How the model tokenizes: its rules, or names that stand for rules. "gpt2": byte-level BPE,
+  // "llama": SentencePiece BPE, "t5": SentencePiece unigram, "gemma4": BPE of characters.
+  std::optional<TextRules> rules;
+  std::string model;  // without rules
   std::string pre;    // pre-tokenizer's name, for byte-level BPE; empty: "default"
   std::string name;   // general.name: Phi-3's special tokens swallow the white space after them
-  std::vector<std::string> tokens;  // as stored (byte-level BPE: GPT-2's printable byte letters)
-  std::vector<float> scores;        // SentencePiece; may be empty
-  std::vector<TokenType> types;     // empty: all normal
-  std::vector<std::string> merges;  // byte-level BPE: "left right", best first
+  std::vector<std::string> tokens;   // as stored (byte-level BPE: GPT-2's printable byte letters)
+  std::vector<float> scores;         // SentencePiece; may be empty
+  std::vector<TokenType> types;      // empty: all normal
+  std::vector<std::string> merges;   // "left right", best first
+  std::vector<uint32_t> merge_cuts;  // where their left sides end; empty: at the first space
+  std::vector<TokenMatching> matching;  // of special tokens that are not found as they stand
+  std::string charsmap;                 // SentencePiece's compiled table of replacements, or empty
   TokenId bos = -1, eos = -1, eot = -1, unk = -1;  // -1: none
+  std::vector<TokenId> more_ends;                  // other tokens that end generation
   bool add_bos = false;
   bool add_eos = false;
-  bool add_space_prefix = true;  // SentencePiece
-  std::string chat_template;     // Jinja source; empty: none
+  bool add_space_prefix = true;           // SentencePiece
+  bool remove_extra_whitespaces = false;  // SentencePiece unigram
+  std::string chat_template;              // Jinja source; empty: none
 };
 
 enum class Special {
@@ -53,9 +63,9 @@ class Tokenizer {
   // Bytes that a token stands for; may be part of a character. Control tokens are written out
   // (kParse) or empty (kPlain). Requires 0 <= token < size().
   std::string_view piece(TokenId token, Special special) const;
-  // All pieces one after another; for SentencePiece the space that encode() put in front of a text,
-  // at the start and after a special token, is taken away again. Undoes encode() with the same
-  // `special`, but for white space that special tokens swallowed.
+  // All pieces one after another; the space that encode() put in front of a text (SpacePrefix) is
+  // taken away again. Undoes encode() with the same `special`, but for what rules normalize or
+  // remove, and white space that special tokens swallowed.
   std::string decode(std::span<const TokenId> tokens, Special special) const;
 
   // Whether generation ends with this token (EOS, EOT and their kin by name).
@@ -64,8 +74,10 @@ class Tokenizer {
   // user-defined ones): where SentencePiece begins a text anew.
   bool is_special(TokenId token) const;
   int32_t size() const;
-  // As given to create(), without the merges (they are in tables now), and with the types of tokens
-  // that end generation set to control.
+  // Where decode() drops a leading space.
+  SpacePrefix space_prefix() const;
+  // As given to create(), without what is in tables now (merges, rules, charsmap), and with the
+  // types of tokens that end generation set to control.
   const Vocabulary& vocabulary() const;
 
  private:

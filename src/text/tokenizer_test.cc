@@ -292,8 +292,10 @@ TEST(Tokenizer, WrongVocabulariesAreErrorsThatSayWhatIsWrong) {
     return created.error().message;
   };
   EXPECT_EQ(message([](Vocabulary& v) { v.model = "bert"; }),
-            "its tokenizer model 'bert' is not known; gpt2 (byte-level BPE) and llama "
-            "(SentencePiece BPE) are");
+            "its tokenizer is WordPiece (bert), that of encoders, which do not generate text");
+  EXPECT_EQ(message([](Vocabulary& v) { v.model = "rwkv"; }),
+            "its tokenizer model 'rwkv' is not known; gpt2 (byte-level BPE), llama (SentencePiece "
+            "BPE), t5 (SentencePiece unigram) and gemma4 (BPE of characters) are");
   EXPECT_EQ(message([](Vocabulary& v) { v.pre = "what"; }),
             "its pre-tokenizer 'what' is not known");
   EXPECT_EQ(message([](Vocabulary& v) { v.merges.clear(); }), "it has no merges");

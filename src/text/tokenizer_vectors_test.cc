@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "text/testing_vocabulary.h"
@@ -61,13 +63,46 @@ TEST_P(TokenizerVectors, GiveTheSameTokensAndTheTextBack) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TokenizerVectors,
                          testing::Values("command-r", "deepseek-coder", "deepseek-llm", "falcon",
-                                         "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2",
-                                         "qwen35", "refact", "starcoder"),
+                                         "gemma-4", "gpt-2", "llama-bpe", "llama-spm", "mpt",
+                                         "phi-3", "qwen2", "qwen35", "refact", "starcoder"),
                          [](const auto& model) {
                            std::string name = model.param;
                            std::erase(name, '-');
                            return name;
                          });
+
+// NAME.txt of ggml's examples: a sentence, " => ", its ids. Refact has the vocabulary of the first
+// StarCoder.
+class GgmlPrompts : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+
+TEST_P(GgmlPrompts, GiveTheSameTokens) {
+  const auto [name, vocabulary] = GetParam();
+  const std::string path =
+      std::string(BANYAN_SHARED_DATA "/tokenizers/ggml-prompts/") + name + ".txt";
+  const std::string model = std::string(BANYAN_VOCAB_DATA "/ggml-vocab-") + vocabulary + ".gguf";
+  if (!std::filesystem::exists(path) || !std::filesystem::exists(model)) {
+    GTEST_SKIP() << path << " and " << model << " are not both on this machine.";
+  }
+  Vocabulary made = GgufVocabulary(model).vocabulary;
+  if (made.pre.empty()) made.pre = "gpt-2";
+  const Tokenizer tokenizer = create_or_fail(std::move(made));
+  std::istringstream lines(read_file(path));
+  int n = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t arrow = line.rfind(" => ");
+    if (arrow == std::string::npos) continue;
+    std::string ids = line.substr(arrow + 4);
+    std::replace(ids.begin(), ids.end(), ',', ' ');
+    EXPECT_EQ(tokenizer.encode(line.substr(0, arrow), Special::kPlain), read_ids(ids)) << line;
+    ++n;
+  }
+  EXPECT_GT(n, 50);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GgmlPrompts,
+                         testing::Values(std::pair("gpt-2", "gpt-2"),
+                                         std::pair("gpt-neox", "gpt-neox"),
+                                         std::pair("starcoder", "refact")));
 
 }  // namespace
 }  // namespace banyan

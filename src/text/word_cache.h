@@ -13,16 +13,16 @@
 
 namespace banyan {
 
-// Words must stay where they are, and `tokens` may only grow, while the cache is in use.
+// `tokens` may only grow while the cache is in use.
 class WordCache {
  public:
-  static constexpr size_t kMaxWordBytes = 32;
+  static constexpr size_t kMaxWordBytes = 24;
 
   // Appends the tokens of `word` and returns true, or returns false if it is not known.
   bool append(std::string_view word, std::vector<TokenId>& tokens) const {
     if (slots_.empty() || word.size() > kMaxWordBytes) return false;
     const Slot& slot = slots_[slot_of(word)];
-    if (slot.word != word) return false;
+    if (std::string_view(slot.word, slot.length) != word) return false;
     for (uint32_t i = 0; i < slot.n_tokens; ++i) tokens.push_back(tokens[slot.first + i]);
     return true;
   }
@@ -31,15 +31,20 @@ class WordCache {
   void remember(std::string_view word, size_t first, const std::vector<TokenId>& tokens) {
     if (word.size() > kMaxWordBytes) return;
     if (slots_.empty()) slots_.resize(kSlots);
-    slots_[slot_of(word)] = {word, first, static_cast<uint32_t>(tokens.size() - first)};
+    Slot& slot = slots_[slot_of(word)];
+    std::memcpy(slot.word, word.data(), word.size());
+    slot.length = static_cast<uint32_t>(word.size());
+    slot.n_tokens = static_cast<uint32_t>(tokens.size() - first);
+    slot.first = first;
   }
 
  private:
-  static constexpr size_t kSlots = 8192;  // 256 KiB: stays in the second cache level
+  static constexpr size_t kSlots = 8192;  // 320 KiB: stays in the second cache level
   struct Slot {
-    std::string_view word;
+    char word[kMaxWordBytes];
     size_t first = 0;
     uint32_t n_tokens = 0;
+    uint32_t length = 0;
   };
 
   static size_t slot_of(std::string_view word) {

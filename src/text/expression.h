@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Regular expressions of tokenizers, on PCRE2. Models bring theirs in the syntax of Oniguruma (what
+// Hugging Face's tokenizers use, with Ruby's rules); where the two differ an expression is
+// translated or refused.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace banyan {
+
+// A compiled expression. Immutable, safe to share between threads.
+class Expression {
+ public:
+  struct Range {
+    size_t begin;  // offsets in the text
+    size_t end;
+  };
+
+  // kBadInput, in a sentence without a file name, for one that is too long, does not compile or
+  // means something that PCRE2 cannot say.
+  static Result<Expression> create(std::string_view text);
+  Expression(Expression&&) noexcept;
+  Expression& operator=(Expression&&) noexcept;
+  ~Expression();
+
+  // What one thread needs to search; made once for many searches.
+  class Search {
+   public:
+    explicit Search(const Expression& expression);
+    Search(Search&&) noexcept;
+    ~Search();
+
+    // The first match that begins at or after `from`, after it if the match is empty; nothing if
+    // there is none or if PCRE2's limits on steps and memory were passed. Requires valid UTF-8,
+    // `from` at the start of a character.
+    std::optional<Range> find(std::string_view text, size_t from);
+
+   private:
+    struct State;
+    std::unique_ptr<State> state_;
+  };
+
+ private:
+  struct State;
+  explicit Expression(std::unique_ptr<const State> state);
+  std::unique_ptr<const State> state_;
+};
+
+// `expression`, as a tokenizer.json has it, in PCRE2's syntax: \s and \S spelled out as Unicode's
+// White_Space, \h as a hexadecimal digit, brackets in brackets and their intersection (&&) as
+// look-aheads. kBadInput for what it does not know.
+Result<std::string> translate_expression(std::string_view expression);
+
+}  // namespace banyan
