@@ -109,7 +109,10 @@ Engine::~Engine() = default;
 std::vector<TokenId> Engine::encode_raw(std::string_view text) const {
   const Vocabulary& v = tokenizer_.vocabulary();
   std::vector<TokenId> tokens = tokenizer_.encode(text, Special::kParse);
-  if (v.add_bos && v.bos >= 0) tokens.insert(tokens.begin(), v.bos);
+  if (v.add_bos && v.bos >= 0) {
+    tokens.insert(tokens.begin(), v.more_begins.begin(), v.more_begins.end());
+    tokens.insert(tokens.begin(), v.bos);
+  }
   return tokens;
 }
 

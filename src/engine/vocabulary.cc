@@ -146,10 +146,4 @@ Result<Tokenizer> load_tokenizer(const ModelFile& file) {
   return tokenizer;
 }
 
-Result<Tokenizer> load_tokenizer_file(const std::string& path) {
-  auto file = ModelFile::open_gguf(path);
-  if (!file) return file.error();
-  return load_tokenizer(*file);
-}
-
 }  // namespace banyan

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// From a model file's metadata to what text/ makes a tokenizer of.
+// From a model file's metadata, or the files of a Hugging Face folder, to what text/ makes a
+// tokenizer of.
+
+#include <string>
 
 #include "base/result.h"
 #include "files/model_file.h"
@@ -14,7 +17,17 @@ Result<Vocabulary> read_vocabulary(const ModelFile& file);
 // read_vocabulary and Tokenizer::create, the file's name in every error.
 Result<Tokenizer> load_tokenizer(const ModelFile& file);
 
-// The same from a path; a vocabulary-only file is enough.
+// The vocabulary of a Hugging Face folder, its chat template included: tokenizer.json (or
+// vocab.json and merges.txt, as GPT-2 and OPT have them) and, where they are there,
+// special_tokens_map.json, tokenizer_config.json, generation_config.json or else config.json, and
+// chat_template.jinja or chat_template.json. kBadInput names the file that is wrong or missing.
+Result<Vocabulary> read_folder_vocabulary(const std::string& folder);
+
+// read_folder_vocabulary and Tokenizer::create, with the folder's name in every error.
+Result<Tokenizer> load_folder_tokenizer(const std::string& folder);
+
+// From a path: a Hugging Face folder, a tokenizer.json, or a GGUF file, for which its vocabulary is
+// enough. A tokenizer.json brings what lies beside it along.
 Result<Tokenizer> load_tokenizer_file(const std::string& path);
 
 }  // namespace banyan

@@ -63,6 +63,9 @@ std::vector<bool> find_ends(Vocabulary& vocabulary) {
     if (!names_an_end(text) || (channels && text == "<|end|>") || (plain_s && text == "</s>")) {
       continue;
     }
+    const bool is_control =
+        !vocabulary.types.empty() && vocabulary.types[token] == TokenType::kControl;
+    if (vocabulary.rules && !is_control) continue;  // such files say what is text
     ends[token] = true;
     if (vocabulary.types.empty()) vocabulary.types.assign(n, TokenType::kNormal);
     vocabulary.types[token] = TokenType::kControl;

@@ -8,8 +8,8 @@
 
 namespace banyan {
 
-// The tokens that end generation, by id, and their types corrected: a token that ends generation is
-// not text.
+// The tokens that end generation, by id. Of GGUF's vocabularies, which often get them wrong, their
+// types are corrected: a token that ends generation is not text.
 std::vector<bool> find_ends(Vocabulary& vocabulary);
 
 }  // namespace banyan

@@ -51,8 +51,8 @@ class Expression {
   std::unique_ptr<const State> state_;
 };
 
-// `expression`, as a tokenizer.json has it, in PCRE2's syntax: \s and \S spelled out as Unicode's
-// White_Space, \h as a hexadecimal digit, brackets in brackets and their intersection (&&) as
+// `expression`, as a tokenizer.json has it, in PCRE2's syntax: \s and \w spelled out as Oniguruma
+// means them, \h as a hexadecimal digit, brackets in brackets and their intersection (&&) as
 // look-aheads. kBadInput for what it does not know.
 Result<std::string> translate_expression(std::string_view expression);
 

@@ -12,6 +12,8 @@ namespace {
 // use inside brackets.
 constexpr std::string_view kSpaces =
     R"(\x09-\x0D\x20\x85\xA0\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+// What \w means to them (PCRE2's takes other numbers, and no marks).
+constexpr std::string_view kWord = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
 constexpr int kMaxDepth = 20;  // of brackets in brackets
 
 // One pass over an expression.
@@ -45,10 +47,11 @@ class Translator {
     if (at_ + 1 == in_.size()) return bad_input("ends in a backslash");
     const char c = in_[at_ + 1];
     at_ += 2;
-    if (c == 's' || c == 'S' || c == 'h' || c == 'H') {
-      const bool negated = c == 'S' || c == 'H';
-      const std::string_view set = c == 's' || c == 'S' ? kSpaces : "0-9A-Fa-f";
-      if (negated && in_brackets) return bad_input("has \\S or \\H in brackets");
+    const auto lower = static_cast<char>(c | 0x20);
+    if (lower == 's' || lower == 'h' || lower == 'w') {
+      const bool negated = lower != c;
+      const std::string_view set = lower == 's' ? kSpaces : lower == 'w' ? kWord : "0-9A-Fa-f";
+      if (negated && in_brackets) return bad_input("has \\S, \\W or \\H in brackets");
       if (!in_brackets) out += negated ? "[^" : "[";
       out += set;
       if (!in_brackets) out += ']';

@@ -218,7 +218,7 @@ std::string run_step(const Step& step, std::string_view text) {
     case NormalizerStep::kStripAccents:
       return in_parts([&](std::string_view part) {
         for_characters(part, [&out](int32_t code, std::string_view c) {
-          if (!is_nonspacing_mark(code)) out += c;
+          if (!is_mark(code)) out += c;
         });
       });
     case NormalizerStep::kStrip:

@@ -106,7 +106,10 @@ std::vector<Rule> make_rules() {
                            contraction + "?|" + lead + kimi_upper + "+" + kimi_lower + "*" +
                            contraction + "?|" + three_digits + "|" + others + "|" + spaces;
   const std::string afmoe_scripts =
-      "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
+      "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-"
+      "꧿가-"
+      "힯ᄀ-"
+      "ᇿ]"
       "+";
 
   return {

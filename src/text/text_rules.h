@@ -21,7 +21,7 @@ struct NormalizerStep {
     kNfkc,
     kNfkd,
     kLowercase,
-    kStripAccents,       // characters of category Mn go
+    kStripAccents,       // marks (\p{M}) go
     kStrip,              // white space at the ends goes: `left`, `right`
     kPrepend,            // `content`, where there is any text
     kReplaceText,        // every `pattern` by `content`

@@ -46,8 +46,12 @@ Result<void> check(const Vocabulary& vocabulary) {
                        " is not one of its " + std::to_string(n) + " tokens");
     }
   }
-  for (const TokenId id : vocabulary.more_ends) {
-    if (id < 0 || id >= static_cast<int64_t>(n)) return bad_input("one of its end tokens is none");
+  for (const auto* list : {&vocabulary.more_begins, &vocabulary.more_ends}) {
+    for (const TokenId id : *list) {
+      if (id >= 0 && id < static_cast<int64_t>(n)) continue;
+      return bad_input("its begin or end token " + std::to_string(id) + " is not one of its " +
+                       std::to_string(n) + " tokens");
+    }
   }
   return {};
 }

@@ -34,7 +34,8 @@ struct Vocabulary {
   std::vector<TokenMatching> matching;  // of special tokens that are not found as they stand
   std::string charsmap;                 // SentencePiece's compiled table of replacements, or empty
   TokenId bos = -1, eos = -1, eot = -1, unk = -1;  // -1: none
-  std::vector<TokenId> more_ends;                  // other tokens that end generation
+  std::vector<TokenId> more_begins;  // tokens that follow BOS where BOS is added (GLM: "<sop>")
+  std::vector<TokenId> more_ends;    // other tokens that end generation
   bool add_bos = false;
   bool add_eos = false;
   bool add_space_prefix = true;           // SentencePiece

@@ -75,6 +75,7 @@ bool is_white_space(int32_t code) {
 }
 
 bool is_word_character(int32_t code) {
+  if (code == 0x200C || code == 0x200D) return true;  // the joiners
   switch (utf8proc_category(code)) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
@@ -99,7 +100,11 @@ bool is_number_character(int32_t code) {
          category == UTF8PROC_CATEGORY_NO;
 }
 
-bool is_nonspacing_mark(int32_t code) { return utf8proc_category(code) == UTF8PROC_CATEGORY_MN; }
+bool is_mark(int32_t code) {
+  const utf8proc_category_t category = utf8proc_category(code);
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME;
+}
 
 std::string to_form(UnicodeForm form, std::string_view text) {
   int options = UTF8PROC_STABLE;

@@ -20,7 +20,7 @@ void append_character(int32_t code, std::string& text);
 bool is_white_space(int32_t code);       // Unicode's White_Space
 bool is_word_character(int32_t code);    // letters, marks, numbers, connector punctuation: \w
 bool is_number_character(int32_t code);  // \p{N}
-bool is_nonspacing_mark(int32_t code);   // category Mn
+bool is_mark(int32_t code);              // \p{M}
 
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 

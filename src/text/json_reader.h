@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Reads a tokenizer.json in one pass: its vocabulary and merges, which are nearly all of it,
+// straight into vectors, the rest into a small tree.
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+
+namespace banyan {
+
+struct TokenizerJson {
+  nlohmann::json tree;  // without model.vocab and model.merges; keys are unique in each object
+  std::vector<std::pair<std::string, int64_t>> vocab;  // {"text": id, ..}
+  std::vector<std::pair<std::string, float>> scored;   // or [["text", score], ..], ids in order
+  std::vector<std::string> merges;                     // "left right"
+  std::vector<uint32_t> merge_cuts;  // where the left sides end; empty for merges of old style
+};
+
+// kBadInput, in a sentence without a file name, for what is not JSON, nests deeper than 64, has a
+// key twice, more than 2^20 values outside vocabulary and merges, or entries there that are of a
+// wrong type. Memory is in proportion to the text.
+Result<TokenizerJson> read_tokenizer_json(std::string_view json);
+
+// Any other small JSON document, within the same bounds.
+Result<nlohmann::json> read_small_json(std::string_view json);
+
+}  // namespace banyan
