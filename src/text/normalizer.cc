@@ -44,6 +44,8 @@ void for_characters(std::string_view text, F f) {
   }
 }
 
+bool is_ascii(char c) { return static_cast<unsigned char>(c) < 0x80; }
+
 std::string replace_text(std::string_view text, std::string_view pattern,
                          std::string_view content) {
   std::string out;
@@ -128,7 +130,9 @@ void map_longest(const Charsmap& map, std::string_view text, std::string& out) {
 // its shortest known beginning does.
 void map_graphemes(const Charsmap& map, std::string_view text, std::string& out) {
   while (!text.empty()) {
-    const size_t length = first_grapheme_length(text);
+    // Two ASCII characters are never one grapheme, but for a line's end.
+    const bool alone = is_ascii(text[0]) && text[0] != '\r' && text.size() > 1 && is_ascii(text[1]);
+    const size_t length = alone ? 1 : first_grapheme_length(text);
     const std::string_view grapheme = text.substr(0, length);
     text.remove_prefix(length);
     if (length <= kMaxMappedGrapheme) {
@@ -136,6 +140,10 @@ void map_graphemes(const Charsmap& map, std::string_view text, std::string& out)
         out += match->replacement;
         continue;
       }
+    }
+    if (alone) {  // looked for above
+      out += grapheme;
+      continue;
     }
     for_characters(grapheme, [&](int32_t, std::string_view c) {
       const auto match = map.shortest(c);
