@@ -152,6 +152,57 @@ TEST_F(Program, TokenizeAndBack) {
   EXPECT_EQ(text["text"], "hello w");
 }
 
+TEST_F(Program, TokenizesWithAHuggingFaceFolderOrItsTokenizer) {
+  const json golden = json::parse(read_file(test_data("tokenizers/expected.json")));
+  const std::string text = golden["texts"][0];
+  const json want = golden["ids"]["characters"]["parse"][0];
+  const std::string file = test_data("tokenizers/characters.json");
+  std::filesystem::create_directory(in_folder("model"));
+  std::filesystem::copy(file, in_folder("model/tokenizer.json"));
+  for (const std::string& model :
+       {file, in_folder("model"), in_folder("model/"), in_folder("model/tokenizer.json")}) {
+    const Outcome o = run("tokenize --json -m " + model + " -p '" + text + "'");
+    ASSERT_EQ(o.code, 0) << o.err;
+    EXPECT_EQ(json::parse(o.out)["tokens"], want) << model;
+    std::string ids;
+    for (const json& id : want) ids += id.dump() + " ";
+    const Outcome back = run("tokenize --json -m " + model + " --decode '" + ids + "'");
+    EXPECT_EQ(json::parse(back.out)["text"], text);
+  }
+}
+
+TEST_F(Program, RefusesBrokenTokenizersAndNamesTheFile) {
+  std::filesystem::create_directory(in_folder("model"));
+  const std::string command = "tokenize -p hi -m " + in_folder("model");
+  expect_refused(command, "the folder has no tokenizer.json");
+  write_file(in_folder("model/tokenizer.model"), "x");
+  expect_refused(command, "tokenizer.model");
+  write_file(in_folder("model/tokenizer.json"), "{\"model\": 5}");
+  expect_refused(command, "model/tokenizer.json");
+  write_file(in_folder("model/tokenizer.json"), std::string(1'000'000, '['));
+  expect_refused(command, "deeper than 64");
+  write_file(in_folder("model/tokenizer.json"), "");
+  expect_refused(command, "model/tokenizer.json");
+  const std::string good = read_file(test_data("tokenizers/characters.json"));
+  write_file(in_folder("model/tokenizer.json"), good);
+  EXPECT_EQ(run(command).code, 0);
+  write_file(in_folder("model/tokenizer_config.json"), "{\"add_bos_token\": 1}");
+  expect_refused(command, "tokenizer_config.json");
+  write_file(in_folder("model/tokenizer_config.json"), "{}");
+  write_file(in_folder("model/generation_config.json"), "{\"eos_token_id\": {}}");
+  expect_refused(command, "generation_config.json");
+  write_file(in_folder("cut.json"), good.substr(0, good.size() / 2));
+  expect_refused("tokenize -p hi -m " + in_folder("cut.json"), "cut.json");
+  expect_refused("tokenize -p hi -m " + in_folder("none.json"), "none.json");
+  std::mt19937 random(5);
+  for (int trial = 0; trial < 10; ++trial) {
+    std::string bytes = good;
+    for (int n = 0; n < 20; ++n) bytes[random() % bytes.size()] = static_cast<char>(random());
+    write_file(in_folder("cut.json"), bytes);
+    expect_refused("tokenize -p hi -m " + in_folder("cut.json"), "cut.json");
+  }
+}
+
 TEST_F(Program, InspectSaysWhatTheFileIs) {
   const json facts = json::parse(run("inspect --json " + tiny_).out);
   EXPECT_EQ(facts["architecture"], "llama");

@@ -99,6 +99,36 @@ TEST_P(GgmlPrompts, GiveTheSameTokens) {
   EXPECT_GT(n, 50);
 }
 
+// Every text of the shared data, whole, through a vocabulary of each kind that loses nothing.
+class RoundTrip : public testing::TestWithParam<const char*> {};
+
+TEST_P(RoundTrip, GivesEveryTextBack) {
+  const std::string model = std::string(BANYAN_VOCAB_DATA "/ggml-vocab-") + GetParam() + ".gguf";
+  const std::string folder = BANYAN_SHARED_DATA "/texts";
+  if (!std::filesystem::exists(folder) || !std::filesystem::exists(model)) {
+    GTEST_SKIP() << folder << " and " << model << " are not both on this machine.";
+  }
+  const Tokenizer tokenizer = create_or_fail(GgufVocabulary(model).vocabulary);
+  int n = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    // Packed ones hold bytes that never occur in UTF-8, for which DeepSeek has no tokens.
+    if (!entry.is_regular_file() || entry.path().extension() == ".gz") continue;
+    const std::string text = read_file(entry.path());
+    const auto tokens = tokenizer.encode(text, Special::kPlain);
+    EXPECT_TRUE(tokenizer.decode(tokens, Special::kPlain) == text) << entry.path();
+    ++n;
+  }
+  EXPECT_GT(n, 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RoundTrip,
+                         testing::Values("llama-bpe", "llama-spm", "gemma-4", "deepseek-llm"),
+                         [](const auto& model) {
+                           std::string name = model.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
+
 INSTANTIATE_TEST_SUITE_P(Models, GgmlPrompts,
                          testing::Values(std::pair("gpt-2", "gpt-2"),
                                          std::pair("gpt-neox", "gpt-neox"),
