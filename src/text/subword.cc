@@ -5,8 +5,10 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <unordered_set>
 #include <utility>
 
+#include "base/printable.h"
 #include "text/byte_letters.h"
 #include "text/utf8.h"
 
@@ -141,22 +143,36 @@ std::pair<std::string_view, std::string_view> sides_of(const Vocabulary& vocabul
 
 }  // namespace
 
-Result<void> SubwordModel::add_merges(const Vocabulary& vocabulary, SymbolsByText& symbols) {
+Result<void> SubwordModel::add_merges(const Vocabulary& vocabulary, bool closed,
+                                      SymbolsByText& symbols) {
   if (vocabulary.merges.empty()) return bad_input("it has no merges");
   if (vocabulary.merges.size() > kMaxMerges) return bad_input("it has more than 2^24 merges");
+  std::unordered_set<std::string_view> others;  // tokens that are no symbols
+  for (size_t token = 0; closed && token < vocabulary.tokens.size(); ++token) {
+    if (!can_merge(vocabulary, token)) others.insert(vocabulary.tokens[token]);
+  }
   merges_ = MergeTable(vocabulary.merges.size());
   std::string joined;
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const auto [left, right] = sides_of(vocabulary, rank);
     if (left.empty()) return bad_input("its merge " + std::to_string(rank) + " is not two words");
     joined.assign(left).append(right);
-    const Merge entry{static_cast<uint32_t>(rank), symbols.find_or_add(joined)};
-    merges_.insert(symbols.find_or_add(left), symbols.find_or_add(right), entry);
+    const std::pair<std::string_view, Symbol> parts[] = {{left, symbols.find_or_add(left)},
+                                                         {right, symbols.find_or_add(right)},
+                                                         {joined, symbols.find_or_add(joined)}};
+    for (const auto& [text, symbol] : parts) {
+      if (!closed || symbol < n_tokens_ || others.contains(text)) continue;
+      return bad_input("its merge " + std::to_string(rank) + " needs '" + printable(text) +
+                       "', which is no token");
+    }
+    const Merge entry{static_cast<uint32_t>(rank), parts[2].second};
+    merges_.insert(parts[0].second, parts[1].second, entry);
   }
   return {};
 }
 
-Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool whole_words) {
+Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary,
+                                              const TextRules& rules) {
   SubwordModel model;
   model.n_tokens_ = static_cast<Symbol>(vocabulary.tokens.size());
   model.unknown_ = vocabulary.unk;
@@ -167,12 +183,12 @@ Result<SubwordModel> SubwordModel::byte_level(const Vocabulary& vocabulary, bool
     model.byte_tokens_[byte] = symbol < model.n_tokens_ ? static_cast<TokenId>(symbol) : -1;
   }
 
-  BANYAN_TRY(model.add_merges(vocabulary, symbols));
+  BANYAN_TRY(model.add_merges(vocabulary, rules.closed_merges, symbols));
   for (const std::string& letters : symbols.fragments()) {
     model.fragments_.push_back(bytes_of_letters(letters).value_or(letters));
   }
 
-  if (whole_words) {
+  if (rules.whole_words) {
     model.whole_words_.reserve(vocabulary.tokens.size());
     for (size_t token = 0; token < vocabulary.tokens.size(); ++token) {
       if (!can_merge(vocabulary, token)) continue;
@@ -211,7 +227,7 @@ Result<SubwordModel> SubwordModel::characters(const Vocabulary& vocabulary,
     model.cuts_.add(text);
     if (rules.whole_words) model.whole_words_.try_emplace(std::string(text), token);
   }
-  BANYAN_TRY(model.add_merges(vocabulary, symbols));
+  BANYAN_TRY(model.add_merges(vocabulary, rules.closed_merges, symbols));
   for (const std::string& text : symbols.fragments()) {
     add_if_character(text, static_cast<Symbol>(model.n_tokens_ + model.fragments_.size()));
     model.cuts_.add(text);

@@ -33,9 +33,8 @@ class SubwordModel {
     std::vector<uint32_t> ranks;
   };
 
-  // Words are bytes; merges are given. `whole_words`: a word that is a token is taken as it is.
-  // kBadInput for missing or malformed merges.
-  static Result<SubwordModel> byte_level(const Vocabulary& vocabulary, bool whole_words);
+  // Words are bytes; merges are given. kBadInput for missing or malformed merges.
+  static Result<SubwordModel> byte_level(const Vocabulary& vocabulary, const TextRules& rules);
 
   // Words are characters; merges are given. What becomes of characters without a token is the
   // rules'. kBadInput for missing or malformed merges.
@@ -56,7 +55,7 @@ class SubwordModel {
   const SpaceCuts& cuts() const { return cuts_; }
 
  private:
-  Result<void> add_merges(const Vocabulary& vocabulary, class SymbolsByText& symbols);
+  Result<void> add_merges(const Vocabulary& vocabulary, bool closed, class SymbolsByText& symbols);
   void add_character(std::string_view character, Symbol symbol);
   void split_into_characters(std::string_view word, std::vector<Symbol>& symbols) const;
   bool add_bytes(std::string_view character, std::vector<Symbol>& symbols) const;

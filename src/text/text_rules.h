@@ -80,6 +80,7 @@ struct TextRules {
   std::vector<SplitStep> splits;
   Subwords subwords = Subwords::kByteMerges;
   bool whole_words = false;    // a word that is a token is taken as it is
+  bool closed_merges = false;  // merges that do not lead from tokens to tokens are refused
   bool byte_fallback = false;  // characters without a token become their byte tokens
   bool fuse_unknown = false;   // unknown characters in a row become one unknown token
   bool space_letters = false;  // decode() writes U+2581 as a space

@@ -176,7 +176,7 @@ Result<void> Tokenizer::State::make_models() {
     return {};
   }
   auto model = rules.subwords == Subwords::kByteMerges
-                   ? SubwordModel::byte_level(vocabulary, rules.whole_words)
+                   ? SubwordModel::byte_level(vocabulary, rules)
                    : SubwordModel::characters(vocabulary, rules);
   if (!model) return model.error();
   subwords = *std::move(model);

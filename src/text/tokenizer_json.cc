@@ -166,29 +166,6 @@ Result<TokenId> unknown_token(const json& model, const IdsByText& ids, size_t n_
   return id;
 }
 
-// Merges must lead from tokens to tokens.
-Result<void> check_merges(const TokenizerJson& read_json, const IdsByText& ids) {
-  std::string joined;
-  for (size_t rank = 0; rank < read_json.merges.size(); ++rank) {
-    const std::string_view merge = read_json.merges[rank];
-    const size_t cut =
-        read_json.merge_cuts.empty() ? merge.find(' ', 1) : read_json.merge_cuts[rank];
-    if (cut == 0 || cut >= merge.size() || cut + 1 == merge.size()) {
-      return bad_input("its merge " + std::to_string(rank) + " is not two words");
-    }
-    const std::string_view left = merge.substr(0, cut);
-    const std::string_view right = merge.substr(cut + 1);
-    joined.assign(left).append(right);
-    for (const std::string_view text : {left, right, std::string_view(joined)}) {
-      if (!ids.contains(text)) {
-        return bad_input("its merge " + std::to_string(rank) + " needs '" + printable(text) +
-                         "', which is no token");
-      }
-    }
-  }
-  return {};
-}
-
 // Which ids a post-processor puts before and after a text.
 struct Surrounding {
   std::vector<TokenId> before, after;
@@ -281,11 +258,6 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view text) {
   Table table;
   BANYAN_TRY(add_vocabulary(*read_json, unigram, table));
   Vocabulary v;
-  {
-    auto ids = index_texts(table, unigram);
-    if (!ids) return ids.error();
-    if (!unigram) BANYAN_TRY(check_merges(*read_json, *ids));
-  }
   for (AddedToken& token : *added) {
     token.matching.token = static_cast<TokenId>(std::clamp<int64_t>(token.id, -1, kMaxTokens));
     BANYAN_TRY(table.add(token.text, token.id,

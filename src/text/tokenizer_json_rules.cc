@@ -296,6 +296,7 @@ Result<void> read_model(const json& tokenizer, TextRules& rules, bool byte_level
     if (!text.empty()) return bad_input(std::string("its ") + affix + " is not supported");
   }
   rules.subwords = byte_level ? Subwords::kByteMerges : Subwords::kCharacterMerges;
+  rules.closed_merges = true;
   BANYAN_TRY(read(flag_member(model, "ignore_merges", false), rules.whole_words));
   BANYAN_TRY(read(flag_member(model, "fuse_unk", false), rules.fuse_unknown));
   return {};
