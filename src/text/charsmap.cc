@@ -35,6 +35,10 @@ Result<Charsmap> Charsmap::create(std::string_view bytes) {
     map.units_.push_back(little_endian(bytes.substr(at, 4)));
   }
   map.texts_ = bytes.substr(4 + size_t{trie_bytes});
+  for (int byte = 0; byte < 256; ++byte) {
+    const auto c = static_cast<char>(byte);
+    map.replaces_[byte] = map.find({&c, 1}, true).has_value();
+  }
   return map;
 }
 

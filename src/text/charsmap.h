@@ -4,6 +4,7 @@
 // trie (Aoe 1989, in the packing of Darts-clone) and the replacements' texts. The format is that of
 // sentencepiece/src/normalizer.cc: the trie's size in bytes, its units, then texts that end in 0.
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,12 +30,15 @@ class Charsmap {
   // size; texts do not hold NUL.
   std::optional<Match> longest(std::string_view text) const { return find(text, false); }
   std::optional<Match> shortest(std::string_view text) const { return find(text, true); }
+  // Whether this byte alone has a replacement.
+  bool replaces(char c) const { return replaces_[static_cast<uint8_t>(c)]; }
 
  private:
   std::optional<Match> find(std::string_view text, bool stop_at_first) const;
 
   std::vector<uint32_t> units_;
   std::string texts_;
+  std::array<bool, 256> replaces_{};
 };
 
 }  // namespace banyan

@@ -132,6 +132,11 @@ void map_graphemes(const Charsmap& map, std::string_view text, std::string& out)
   while (!text.empty()) {
     // Two ASCII characters are never one grapheme, but for a line's end.
     const bool alone = is_ascii(text[0]) && text[0] != '\r' && text.size() > 1 && is_ascii(text[1]);
+    if (alone && !map.replaces(text[0])) {
+      out += text[0];
+      text.remove_prefix(1);
+      continue;
+    }
     const size_t length = alone ? 1 : first_grapheme_length(text);
     const std::string_view grapheme = text.substr(0, length);
     text.remove_prefix(length);
@@ -140,10 +145,6 @@ void map_graphemes(const Charsmap& map, std::string_view text, std::string& out)
         out += match->replacement;
         continue;
       }
-    }
-    if (alone) {  // looked for above
-      out += grapheme;
-      continue;
     }
     for_characters(grapheme, [&](int32_t, std::string_view c) {
       const auto match = map.shortest(c);
