@@ -14,7 +14,7 @@
 
 namespace banyan {
 
-struct TokenizerJson {
+struct TokenizerJson {  // NOLINT(bugprone-exception-escape): of the library's own assertions
   nlohmann::json tree;  // without model.vocab and model.merges; keys are unique in each object
   std::vector<std::pair<std::string, int64_t>> vocab;  // {"text": id, ..}
   std::vector<std::pair<std::string, float>> scored;   // or [["text", score], ..], ids in order
