@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program as a user meets it: what it prints, how it exits, what it says about wrong input.
+#include <fmt/format.h>
 #include <sys/wait.h>
 
 #include <fstream>
@@ -161,12 +162,12 @@ TEST_F(Program, TokenizesWithAHuggingFaceFolderOrItsTokenizer) {
   std::filesystem::copy(file, in_folder("model/tokenizer.json"));
   for (const std::string& model :
        {file, in_folder("model"), in_folder("model/"), in_folder("model/tokenizer.json")}) {
-    const Outcome o = run("tokenize --json -m " + model + " -p '" + text + "'");
+    const Outcome o = run(fmt::format("tokenize --json -m {} -p '{}'", model, text));
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_EQ(json::parse(o.out)["tokens"], want) << model;
     std::string ids;
-    for (const json& id : want) ids += id.dump() + " ";
-    const Outcome back = run("tokenize --json -m " + model + " --decode '" + ids + "'");
+    for (const json& id : want) ids.append(id.dump()).append(" ");
+    const Outcome back = run(fmt::format("tokenize --json -m {} --decode '{}'", model, ids));
     EXPECT_EQ(json::parse(back.out)["text"], text);
   }
 }
