@@ -234,7 +234,7 @@ TEST(AttentionBench, ReadingAPromptCountsTheCausalTriangle) {
   const auto figures = measured(shape, kDenseOnly);
   ASSERT_EQ(figures.size(), 1u);
   EXPECT_EQ(figures[0].sampled, 64);
-  EXPECT_LT(figures[0].rel_err, 1e-3);
+  EXPECT_LT(figures[0].rel_err, 2e-2);  // bf16 products for half of the rows
   EXPECT_NEAR(figures[0].recall_p5, 1, 1e-3);
   EXPECT_NEAR(figures[0].gflops * figures[0].ms * 1e6 / (4.0 * 4 * 32 * 300 * 301 / 2), 1, 1e-9);
 }

@@ -16,6 +16,15 @@ int64_t padded(int64_t cols) { return (cols + 15) / 16 * 16; }
 
 Matrix first_rows(const Matrix& m, int64_t rows) { return {m.data, rows, m.cols, m.stride}; }
 
+// Moves some rows, given ascending, to the front. Returns a view of them.
+Matrix keep_rows(const Matrix& m, std::span<const uint32_t> rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const float* from = m.row(rows[i]);
+    if (rows[i] != i) std::copy(from, from + m.cols, m.row(static_cast<int64_t>(i)));
+  }
+  return first_rows(m, static_cast<int64_t>(rows.size()));
+}
+
 // Adds the time since the last lap to one of the step's accounts.
 class Stopwatch {
  public:
@@ -63,14 +72,14 @@ void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecut
   const Hyperparameters& hp = model.hp;
   const auto rows = static_cast<int64_t>(in.tokens.size());
   BANYAN_CHECK(rows >= 1 && rows <= activations.max_rows(), "step does not fit the activations");
-  const Matrix x = first_rows(activations.residual_, rows);
-  const Matrix h = first_rows(activations.normed_, rows);
+  Matrix x = first_rows(activations.residual_, rows);
+  Matrix h = first_rows(activations.normed_, rows);
   const Matrix q = first_rows(activations.q_, rows);
   const Matrix k = first_rows(activations.k_, rows);
   const Matrix v = first_rows(activations.v_, rows);
-  const Matrix attended = first_rows(activations.attended_, rows);
-  const Matrix gate = first_rows(activations.gate_, rows);
-  const Matrix up = first_rows(activations.up_, rows);
+  Matrix attended = first_rows(activations.attended_, rows);
+  Matrix gate = first_rows(activations.gate_, rows);
+  Matrix up = first_rows(activations.up_, rows);
   const float scale = 1.0F / std::sqrt(static_cast<float>(hp.head_dim));
 
   Stopwatch watch;
@@ -87,8 +96,16 @@ void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecut
     ops.rope(k, hp.n_kv_heads, hp.head_dim, angles);
     ops.store_kv(in.planes[layer], in.slots, k, v);
     watch.lap(times.other_ns);
+    // What the last layer adds is read by the logits alone.
+    const bool is_last = layer == hp.n_layers - 1;
+    if (is_last && in.logit_rows.empty()) return;
     attention.attend(*in.plan, {q.data, in.planes[layer], hp.n_heads, scale}, {attended.data});
     watch.lap(times.attention_ns);
+    if (is_last) {
+      x = keep_rows(x, in.logit_rows);
+      attended = keep_rows(attended, in.logit_rows);
+      for (Matrix* m : {&h, &gate, &up}) *m = first_rows(*m, x.rows);
+    }
     const LinearTarget attention_output{w.attention_output, x, nullptr, /*accumulate=*/true};
     ops.linear(attended, {&attention_output, 1});
     watch.lap(times.weights_ns);
@@ -105,17 +122,10 @@ void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecut
     watch.lap(times.weights_ns);
   }
 
-  // Logits only where they are asked for: the wanted rows move to the front.
-  if (in.logit_rows.empty()) return;
-  for (size_t i = 0; i < in.logit_rows.size(); ++i) {
-    const float* from = x.row(in.logit_rows[i]);
-    if (in.logit_rows[i] != i) std::copy(from, from + hp.hidden, x.row(static_cast<int64_t>(i)));
-  }
-  const auto wanted = static_cast<int64_t>(in.logit_rows.size());
-  ops.rms_norm(first_rows(x, wanted), model.output_norm, hp.rms_eps, first_rows(h, wanted));
+  ops.rms_norm(x, model.output_norm, hp.rms_eps, h);
   watch.lap(times.other_ns);
-  const LinearTarget head{model.output, first_rows(logits, wanted)};
-  ops.linear(first_rows(h, wanted), {&head, 1});
+  const LinearTarget head{model.output, first_rows(logits, x.rows)};
+  ops.linear(h, {&head, 1});
   watch.lap(times.weights_ns);
 }
 

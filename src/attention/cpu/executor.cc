@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention/executor.h"
 
+#include <algorithm>
 #include <atomic>
 #include <vector>
 
@@ -56,7 +57,9 @@ void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int) {
 
 void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) {
   BANYAN_CHECK(partials_.size() >= plan.workspace_floats, "prepare() comes before attend()");
-  const AttendCall call{&kernels_, bf16_, &plan, &in, &out, partials_.data()};
+  const auto last = std::ranges::max_element(plan.row_pos);
+  const int64_t most_keys = last == plan.row_pos.end() ? 0 : int64_t{*last} + 1;
+  const AttendCall call{&kernels_, bf16_, &plan, &in, &out, partials_.data(), most_keys};
   const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim);
   // Every worker takes the next piece; pieces are listed with the largest first.
   const auto for_each = [&](const auto& pieces, auto work) {

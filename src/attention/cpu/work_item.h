@@ -56,7 +56,8 @@ struct AttendCall {
   const Plan* plan;
   const AttendInputs* in;
   const AttendOutputs* out;
-  float* workspace;  // plan->workspace_floats
+  float* workspace;   // plan->workspace_floats
+  int64_t most_keys;  // that any row of the plan can see
 };
 
 void attend_item(const AttendCall& call, const WorkItem& item, WorkerScratch& scratch);

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "tensor/cpu/dot_products.h"
+#include "tensor/cpu/int8_gemm.h"
 #include "tensor/cpu/sliced_gemm.h"
 
 // Of the OpenMP runtime that oneDNN is built with, whose header each compiler brings its own of, or
@@ -20,13 +21,18 @@ namespace {
 // Elements that one worker passes over in the time that waking the others costs (about 2 us).
 constexpr int64_t kSerialElements = 8 << 10;
 
-// Rows from which on SlicedGemm is faster than DotProducts, measured on two cores of a Zen 4 (the
-// default model; 768x768 and 512x1536 for other types). It depends on how fast the dot products of
-// the type are, and on the factors of the multiplication: bf16, or f32 with AVX2 or AVX-512.
+// Rows from which on Int8Gemm is used for the types that it takes. It is faster than DotProducts
+// from 12 (AVX2) or 16 rows on (AVX-512), measured on two cores of a Zen 4 with the default model,
+// and rounds more: fewer rows are left the 16 bits.
+constexpr int64_t kInt8Border = 24;
+
+// Rows from which on SlicedGemm is faster than DotProducts, measured there (768x768 and 512x1536
+// for types that the default model has not). It depends on how fast the dot products of the type
+// are, and on the factors of the multiplication: bf16, or f32 with AVX2 or AVX-512.
 constexpr int64_t kNever = INT64_MAX;
 struct GemmBorders {
-  int64_t nibbles;      // Q4_0 and Q4_1: our kernels, 80 GFLOP/s a core
-  int64_t bytes;        // Q8_0: our kernels
+  int64_t nibbles;      // Q4_0 and Q4_1, where Int8Gemm has no code: our kernels, 80 GFLOP/s a core
+  int64_t bytes;        // Q8_0, the same
   int64_t ggml;         // other quantised types: 60 to 70 GFLOP/s
   int64_t unquantized;  // 75 to 85 GFLOP/s
 };
@@ -50,7 +56,8 @@ class CpuOpsOnPool final : public CpuOps {
         options_(options),
         kernels_(options.isa),
         dot_products_(pool, kernels_, options.compute),
-        sliced_gemm_(pool, kernels_, options.compute, options.isa) {}
+        sliced_gemm_(pool, kernels_, options.compute, options.isa),
+        int8_gemm_(pool, options.isa) {}
 
   void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) override;
   void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) override;
@@ -60,7 +67,8 @@ class CpuOpsOnPool final : public CpuOps {
                 ConstMatrix v) override;
   void swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) override;
   uint64_t scratch_bytes() const override {
-    return dot_products_.scratch_bytes() + sliced_gemm_.scratch_bytes();
+    return dot_products_.scratch_bytes() + sliced_gemm_.scratch_bytes() +
+           int8_gemm_.scratch_bytes();
   }
 
  private:
@@ -74,6 +82,7 @@ class CpuOpsOnPool final : public CpuOps {
     pool_.parallel_for(rows, 1, range);
   }
 
+  bool takes_int8(int64_t rows, DType type) const;
   int64_t gemm_border(DType type) const;
   void store_row(const KvPlanes& planes, KvSlot slot, const float* k, const float* v) const;
 
@@ -82,6 +91,7 @@ class CpuOpsOnPool final : public CpuOps {
   const CpuKernels kernels_;
   DotProducts dot_products_;
   SlicedGemm sliced_gemm_;
+  Int8Gemm int8_gemm_;
 };
 
 void CpuOpsOnPool::embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) {
@@ -155,6 +165,11 @@ void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k
   }
 }
 
+bool CpuOpsOnPool::takes_int8(int64_t rows, DType type) const {
+  return rows >= kInt8Border && options_.compute == Compute::kAuto && !options_.deterministic &&
+         int8_gemm_.takes(type);
+}
+
 int64_t CpuOpsOnPool::gemm_border(DType type) const {
   const GemmBorders& borders = options_.compute == Compute::kF32 ? kBordersExpanded
                                : sliced_gemm_.uses_bf16(type)    ? kBordersBf16
@@ -164,13 +179,21 @@ int64_t CpuOpsOnPool::gemm_border(DType type) const {
   return type == DType::kQ8_0 ? borders.bytes : borders.nibbles;
 }
 
-// A call goes one way as a whole: its targets share a parallel region, and mostly their type.
+// A call goes one way as a whole, its targets in one parallel region, unless only some of them can
+// be taken in 8 bits.
 void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) {
   if (x.rows == 0) return;
   int64_t border = kNever;
+  size_t n_int8 = 0;
   for (const LinearTarget& target : targets) {
     check_weight(target.weight, x.cols);
     border = std::min(border, gemm_border(target.weight.type));
+    if (takes_int8(x.rows, target.weight.type)) ++n_int8;
+  }
+  if (n_int8 == targets.size()) return int8_gemm_.run(x, targets);
+  if (n_int8 > 0) {
+    for (const LinearTarget& target : targets) linear(x, {&target, 1});
+    return;
   }
   if (x.rows >= border && !options_.deterministic) return sliced_gemm_.run(x, targets);
   dot_products_.run(x, targets);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The operations on the CPU: elementwise kernels with SIMD, weight products by ggml (few rows) and
-// oneDNN (many rows), all on the workers of one pool.
+// The operations on the CPU: elementwise kernels with SIMD, weight products by our own kernels
+// and ggml's (few rows), our own and oneDNN (many rows), all on the workers of one pool.
 
 #include <cstdint>
 #include <memory>

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/cpu/int8_gemm.h"
+
+#include <algorithm>
+#include <atomic>
+
+namespace banyan {
+namespace {
+
+constexpr int64_t kBlock = 32;
+
+// Rows per pass: bounds the scratch for rounded activations. Weights are expanded once per pass.
+constexpr int64_t kMaxRows = 1024;
+
+// Of this many blocks of a group of rows, one gets 16 bits. The default model's logits are then
+// 0.05 off, root mean square, instead of 0.14 without such blocks (bf16: 0.025), and its perplexity
+// 0.04 % instead of 0.28 %; one of ten leaves 0.07 and 0.1 %.
+constexpr int64_t kBlocksForWide = 5;
+
+// Blocks of inputs at once: their expanded weights, 20 KiB in a tile of 32 outputs, stay in the L1
+// while the rows pass by.
+constexpr int64_t kMaxPassBlocks = 18;
+
+// Records of the rows that pass by: they stay in an L2 of 1 MiB while tile after tile is taken.
+constexpr int64_t kRecordBytes = 512 << 10;
+
+int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+}  // namespace
+
+Int8Gemm::Int8Gemm(ThreadPool& pool, Isa isa)
+    : pool_(pool), kernels_(int8_kernels(isa)), scratch_(pool.size()) {}
+
+bool Int8Gemm::takes(DType type) const {
+  return kernels_.tile_outputs > 0 && int8_expands(type, kernels_.takes_bytes);
+}
+
+uint64_t Int8Gemm::scratch_bytes() const {
+  uint64_t bytes = records_.size();
+  for (const WorkerScratch& scratch : scratch_) {
+    bytes += scratch.quants.size();
+    bytes +=
+        sizeof(float) * (scratch.scales.size() + scratch.offsets.size() + scratch.energies.size());
+  }
+  return bytes;
+}
+
+void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
+  for (int64_t begin = 0; begin < x.rows; begin += kMaxRows) {
+    const int64_t n_rows = std::min(kMaxRows, x.rows - begin);
+    if (n_rows == x.rows) return run_block(x, targets);
+    for (const LinearTarget& whole : targets) {
+      LinearTarget target = whole;
+      target.out.data = whole.out.row(begin);
+      target.out.rows = n_rows;
+      run_block({x.row(begin), n_rows, x.cols, x.stride}, {&target, 1});
+    }
+  }
+}
+
+void Int8Gemm::run_block(ConstMatrix x, std::span<const LinearTarget> targets) {
+  n_groups_ = divide_up(x.rows, kInt8GroupRows);
+  n_blocks_ = x.cols / kBlock;
+  const int64_t n_passes = divide_up(n_blocks_, kMaxPassBlocks);
+  pass_blocks_ = divide_up(n_blocks_, n_passes);
+  records_.reserve_discarding(n_passes * n_groups_ * pass_blocks_ * kInt8RecordBytes);
+  for (WorkerScratch& scratch : scratch_) {
+    const int64_t tile_blocks = kernels_.tile_outputs * pass_blocks_;
+    scratch.quants.reserve_discarding(tile_blocks * kBlock);
+    scratch.scales.reserve_discarding(tile_blocks);
+    scratch.offsets.reserve_discarding(tile_blocks);
+    scratch.energies.reserve_discarding(n_blocks_);
+  }
+  round_activations(x);
+  list_slices(x.rows, targets);
+  std::atomic<size_t> next{0};
+  pool_.run([&](int worker) {
+    for (size_t i = next.fetch_add(1); i < slices_.size(); i = next.fetch_add(1)) {
+      multiply(slices_[i], scratch_[worker]);
+    }
+  });
+}
+
+void Int8Gemm::round_activations(ConstMatrix x) {
+  const int64_t n_wide = divide_up(n_blocks_, kBlocksForWide);
+  const int64_t run_bytes = pass_blocks_ * kInt8RecordBytes;
+  pool_.parallel_for(n_groups_, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t row = g * kInt8GroupRows;
+      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, x.rows - row));
+      kernels_.round_group(x.row(row), x.stride, n_rows, n_blocks_, n_wide,
+                           scratch_[worker].energies.data(),
+                           {records_.data() + g * run_bytes, pass_blocks_, n_groups_ * run_bytes});
+    }
+  });
+}
+
+// All tiles of some rows, then all tiles of the next.
+void Int8Gemm::list_slices(int64_t n_rows, std::span<const LinearTarget> targets) {
+  const int64_t groups = std::max<int64_t>(1, kRecordBytes / (n_blocks_ * kInt8RecordBytes));
+  const int64_t n_parts = divide_up(n_groups_, groups);
+  const int64_t step = divide_up(n_groups_, n_parts) * kInt8GroupRows;
+  slices_.clear();
+  for (int64_t row = 0; row < n_rows; row += step) {
+    for (const LinearTarget& target : targets) {
+      for (int64_t n = 0; n < target.weight.rows; n += kernels_.tile_outputs) {
+        const int64_t end = std::min(n + kernels_.tile_outputs, target.weight.rows);
+        slices_.push_back({&target, n, end, row, std::min(row + step, n_rows)});
+      }
+    }
+  }
+}
+
+void Int8Gemm::multiply(const Slice& slice, WorkerScratch& scratch) const {
+  const LinearTarget& target = *slice.target;
+  const Weight& weight = target.weight;
+  const Int8Tile tile{scratch.quants.data(), scratch.scales.data(), scratch.offsets.data()};
+  const int n_outputs = static_cast<int>(slice.end - slice.begin);
+  for (int64_t block = 0; block < n_blocks_; block += pass_blocks_) {
+    const int64_t n_blocks = std::min(pass_blocks_, n_blocks_ - block);
+    const std::byte* records = records_.data() + block * n_groups_ * kInt8RecordBytes;
+    kernels_.expand(weight.type, weight.row(slice.begin), weight.row_bytes, n_outputs, block,
+                    block + n_blocks, tile);
+    for (int64_t row = slice.row_begin; row < slice.row_end; row += kInt8GroupRows) {
+      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, slice.row_end - row));
+      kernels_.multiply(tile, records + row / kInt8GroupRows * pass_blocks_ * kInt8RecordBytes,
+                        n_blocks, n_rows, n_outputs, target.accumulate || block > 0,
+                        target.out.row(row) + slice.begin, target.out.stride);
+    }
+  }
+  if (target.bias == nullptr) return;
+  for (int64_t r = slice.row_begin; r < slice.row_end; ++r) {
+    for (int64_t n = slice.begin; n < slice.end; ++n) target.out.row(r)[n] += target.bias[n];
+  }
+}
+
+}  // namespace banyan

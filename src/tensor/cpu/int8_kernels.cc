@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/cpu/int8_kernels.h"
+
+#include <algorithm>
+#include <cstring>
+
+// Dot products of bytes are in the AVX-512 of Ice Lake and Zen 4 (VNNI), not in the first.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSE2 | HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/int8_kernels.cc"
+#include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+
+// Once for all targets.
+#ifndef BANYAN_INT8_LAYOUT
+#define BANYAN_INT8_LAYOUT
+namespace banyan::int8_layout {
+
+constexpr int kBlock = 32;
+constexpr int kWords = kBlock / 4;  // of four bytes, which one instruction multiplies and adds
+
+// The rounded activations of one block, four rows side by side. x = scale * q, q = coarse in a
+// narrow block and 256 * coarse + fine in a wide one.
+struct alignas(64) Record {
+  float scale[kInt8GroupRows];
+  float sum[kInt8GroupRows];  // scale * sum of q: meets the weights' offsets
+  int32_t wide;
+  int32_t unused[7];
+  int8_t coarse[kWords][kInt8GroupRows][4];
+  int8_t fine[kWords][kInt8GroupRows][4];
+};
+static_assert(sizeof(Record) == kInt8RecordBytes);
+
+constexpr int kWideLargest = 127 * 256 + 127;  // one more and the coarse part would be 128
+
+}  // namespace banyan::int8_layout
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace banyan::HWY_NAMESPACE {
+namespace {
+
+#if HWY_TARGET <= HWY_AVX2
+
+namespace hn = hwy::HWY_NAMESPACE;
+using namespace int8_layout;  // NOLINT: a struct and three constants of this file
+
+constexpr bool kHasByteDots = HWY_TARGET <= HWY_AVX3_DL;
+
+using DF = hn::FixedTag<float, HWY_MAX_BYTES / 4>;
+using DI32 = hn::RebindToSigned<DF>;
+using DI16 = hn::Repartition<int16_t, DF>;
+using DI8 = hn::Repartition<int8_t, DF>;
+using DU8 = hn::Repartition<uint8_t, DF>;
+using VF = hn::Vec<DF>;
+using VI32 = hn::Vec<DI32>;
+using VI16 = hn::Vec<DI16>;
+constexpr int kLanes = HWY_MAX_BYTES / 4;
+
+// Vectors of outputs in a tile, and rows whose sums are registers at once: what of the 32 registers
+// of AVX-512 or the 16 of AVX2 was fastest. More rounds of the innermost loop side by side made
+// compilers spill those 16.
+constexpr int kVectors = 2;
+constexpr int kRowStep = HWY_TARGET == HWY_AVX2 ? 2 : kInt8GroupRows;
+constexpr int kTileOutputs = kVectors * kLanes;
+
+// Sums of products of bytes, u8 * s8. A wide block's coarse products are summed first.
+struct Sum32 {
+  using V = VI32;
+  static HWY_INLINE V zero() { return hn::Zero(DI32()); }
+  static HWY_INLINE V add(V sum, hn::Vec<DU8> w, hn::Vec<DI8> x) {
+    return hn::SumOfMulQuadAccumulate(DI32(), w, x, sum);
+  }
+};
+
+// The same in 16 bits, which hold 8 words if the weights have 4: 8 * 2 * 15 * 128 < 2^15.
+struct Sum16 {
+  using V = VI16;
+  static HWY_INLINE V zero() { return hn::Zero(DI16()); }
+  static HWY_INLINE V add(V sum, hn::Vec<DU8> w, hn::Vec<DI8> x) {
+    return hn::Add(sum, hn::SatWidenMulPairwiseAdd(DI16(), w, x));
+  }
+};
+
+using Sum = std::conditional_t<kHasByteDots, Sum32, Sum16>;
+
+template <int kRows>
+HWY_INLINE void add_words(const uint8_t* HWY_RESTRICT quants, const int8_t (*x)[kInt8GroupRows][4],
+                          int row, Sum::V (&sums)[kRows][kVectors]) {
+#if HWY_TARGET == HWY_AVX2
+  HWY_UNROLL(4)
+#else
+  HWY_UNROLL(8)
+#endif
+  for (int i = 0; i < kWords; ++i) {
+    hn::Vec<DU8> w[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = hn::Load(DU8(), quants + (i * kVectors + v) * kLanes * 4);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      int32_t word;
+      std::memcpy(&word, x[i][row + r], sizeof(word));
+      const auto xr = hn::BitCast(DI8(), hn::Set(DI32(), word));
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = Sum::add(sums[r][v], w[v], xr);
+    }
+  }
+}
+
+// Adds a block's products with rows [row, row + kRows) of a group.
+template <int kRows>
+HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const float* offsets,
+                          const Record& record, int row, VF (*HWY_RESTRICT acc)[kVectors]) {
+  const DF df;
+  VI32 products[kRows][kVectors];
+  Sum::V sums[kRows][kVectors];
+  const auto for_each = [&](auto f) HWY_ATTR {
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) f(r, v);
+    }
+  };
+  for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
+  add_words<kRows>(quants, record.coarse, row, sums);
+  if constexpr (kHasByteDots) {
+    if (record.wide != 0) {
+      for_each([&](int r, int v) HWY_ATTR { sums[r][v] = hn::ShiftLeft<8>(sums[r][v]); });
+      add_words<kRows>(quants, record.fine, row, sums);
+    }
+    for_each([&](int r, int v) HWY_ATTR { products[r][v] = sums[r][v]; });
+  } else {
+    const auto widen = [&](int r, int v, int16_t factor) HWY_ATTR {
+      return hn::WidenMulPairwiseAdd(DI32(), sums[r][v], hn::Set(DI16(), factor));
+    };
+    if (record.wide != 0) {
+      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 256); });
+      for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
+      add_words<kRows>(quants, record.fine, row, sums);
+      for_each([&](int r, int v)
+                   HWY_ATTR { products[r][v] = hn::Add(products[r][v], widen(r, v, 1)); });
+    } else {
+      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 1); });
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) {
+    const VF scale = hn::Load(df, scales + v * kLanes);
+    const VF offset = hn::Load(df, offsets + v * kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const VF both = hn::Mul(scale, hn::Set(df, record.scale[row + r]));
+      acc[row + r][v] = hn::MulAdd(hn::ConvertTo(df, products[r][v]), both, acc[row + r][v]);
+      acc[row + r][v] = hn::MulAdd(offset, hn::Set(df, record.sum[row + r]), acc[row + r][v]);
+    }
+  }
+}
+
+template <int kRows>
+void multiply_rows(const Int8Tile& tile, const Record* records, int64_t n_blocks, int n_outputs,
+                   bool accumulate, float* HWY_RESTRICT out, int64_t out_stride) {
+  const DF df;
+  VF acc[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) acc[r][v] = hn::Zero(df);
+  }
+  // Rows of `out` are far apart, and no hardware foresees them.
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) hwy::Prefetch(out + r * out_stride + v * kLanes);
+  }
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    const auto add = [&]<int kStep>(std::integral_constant<int, kStep>, int row) HWY_ATTR {
+      add_block<kStep>(tile.quants + b * kTileOutputs * kBlock, tile.scales + b * kTileOutputs,
+                       tile.offsets + b * kTileOutputs, records[b], row, acc);
+    };
+    constexpr int kWhole = kRows / kRowStep * kRowStep;
+    for (int row = 0; row < kWhole; row += kRowStep) {
+      add(std::integral_constant<int, std::min(kRowStep, kRows)>(), row);
+    }
+    if constexpr (kWhole < kRows) add(std::integral_constant<int, kRows - kWhole>(), kWhole);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = out + r * out_stride + v * kLanes;
+      const int left = n_outputs - v * kLanes;
+      if (left >= kLanes) {
+        hn::StoreU(accumulate ? hn::Add(hn::LoadU(df, to), acc[r][v]) : acc[r][v], df, to);
+      } else if (left > 0) {
+        const VF before = accumulate ? hn::LoadN(df, to, left) : hn::Zero(df);
+        hn::StoreN(hn::Add(before, acc[r][v]), df, to, left);
+      }
+    }
+  }
+}
+
+void multiply(const Int8Tile& tile, const std::byte* records, int64_t n_blocks, int n_rows,
+              int n_outputs, bool accumulate, float* out, int64_t out_stride) {
+  const auto* r = reinterpret_cast<const Record*>(records);
+  constexpr decltype(&multiply_rows<1>) kOfRows[] = {multiply_rows<1>, multiply_rows<2>,
+                                                     multiply_rows<3>, multiply_rows<4>};
+  kOfRows[n_rows - 1](tile, r, n_blocks, n_outputs, accumulate, out, out_stride);
+}
+
+using DWords = hn::FixedTag<uint32_t, 4>;
+using Words = hn::Vec<DWords>;
+
+// From four words of each of four things to the things' first words, second words and so on.
+HWY_INLINE void transpose(Words (&w)[4]) {
+  const DWords d;
+  const hn::Repartition<uint64_t, DWords> d64;
+  const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, w[0], w[1]));
+  const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, w[2], w[3]));
+  const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, w[0], w[1]));
+  const auto high23 = hn::BitCast(d64, hn::InterleaveUpper(d, w[2], w[3]));
+  w[0] = hn::BitCast(d, hn::InterleaveLower(d64, low01, low23));
+  w[1] = hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23));
+  w[2] = hn::BitCast(d, hn::InterleaveLower(d64, high01, high23));
+  w[3] = hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23));
+}
+
+using D8 = hn::FixedTag<float, 8>;
+using I8 = hn::Vec<hn::RebindToSigned<D8>>;
+
+HWY_INLINE Words bytes(I8 first, I8 second) {
+  const hn::FixedTag<int8_t, 8> half;
+  const hn::FixedTag<int8_t, 16> whole;
+  return hn::BitCast(DWords(),
+                     hn::Combine(whole, hn::DemoteTo(half, second), hn::DemoteTo(half, first)));
+}
+
+// 16 activations times `inverse`, rounded to integers: their bytes go to `coarse`, of a wide block
+// the upper ones, and the lower ones to `fine`.
+template <bool kWide>
+HWY_INLINE void round_16(const float* x, float inverse, Words& coarse, Words& fine) {
+  const D8 d;
+  const hn::RebindToSigned<D8> di;
+  const I8 first = hn::NearestInt(hn::Mul(hn::LoadU(d, x), hn::Set(d, inverse)));
+  const I8 second = hn::NearestInt(hn::Mul(hn::LoadU(d, x + 8), hn::Set(d, inverse)));
+  if constexpr (kWide) {
+    const I8 half = hn::Set(di, 128);
+    const I8 upper1 = hn::ShiftRight<8>(hn::Add(first, half));
+    const I8 upper2 = hn::ShiftRight<8>(hn::Add(second, half));
+    coarse = bytes(upper1, upper2);
+    fine =
+        bytes(hn::Sub(first, hn::ShiftLeft<8>(upper1)), hn::Sub(second, hn::ShiftLeft<8>(upper2)));
+  } else {
+    coarse = bytes(first, second);
+  }
+}
+
+// One block of a group, of which scale[r] holds the largest magnitude in row r.
+template <bool kWide>
+HWY_INLINE void round_block(const float* const (&rows)[kInt8GroupRows], Record& record) {
+  const hn::FixedTag<float, kInt8GroupRows> d;  // a lane for each row
+  const hn::RebindToSigned<decltype(d)> di;
+  const DWords dwords;
+  const hn::FixedTag<int8_t, 16> di8;
+  const auto ones = hn::Set(hn::FixedTag<uint8_t, 16>(), uint8_t{1});
+  const auto steps = hn::Set(d, kWide ? kWideLargest : 127);
+  const auto largest = hn::Load(d, record.scale);
+  const auto is_zero = hn::Eq(largest, hn::Zero(d));
+  alignas(16) float inverse[kInt8GroupRows];
+  hn::Store(hn::IfThenZeroElse(is_zero, hn::Div(steps, largest)), d, inverse);
+  auto sums = hn::Zero(di);
+  for (int half = 0; half < 2; ++half) {
+    Words coarse[4];
+    Words fine[4];
+    for (int r = 0; r < kInt8GroupRows; ++r) {
+      round_16<kWide>(rows[r] + half * 16, inverse[r], coarse[r], fine[r]);
+    }
+    const auto store = [&](Words(&words)[4], int factor, int8_t(*to)[kInt8GroupRows][4]) HWY_ATTR {
+      transpose(words);
+      auto sum = hn::Zero(di);
+      for (int i = 0; i < 4; ++i) {
+        hn::Store(words[i], dwords, reinterpret_cast<uint32_t*>(to[half * 4 + i]));
+        sum = hn::SumOfMulQuadAccumulate(di, ones, hn::BitCast(di8, words[i]), sum);
+      }
+      sums = hn::Add(sums, hn::Mul(sum, hn::Set(di, factor)));
+    };
+    store(coarse, kWide ? 256 : 1, record.coarse);
+    if constexpr (kWide) store(fine, 1, record.fine);
+  }
+  const auto scale = hn::Div(largest, steps);
+  hn::Store(scale, d, record.scale);
+  hn::Store(hn::Mul(scale, hn::ConvertTo(d, sums)), d, record.sum);
+}
+
+// The largest magnitudes of 32 activations of each row, a lane for each.
+HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> largest_of(const float* const (&rows)[kInt8GroupRows]) {
+  const D8 d;
+  const hn::FixedTag<float, 4> d4;
+  Words parts[4];
+  for (int r = 0; r < kInt8GroupRows; ++r) {
+    auto largest = hn::Zero(d);
+    for (int i = 0; i < kBlock; i += 8) {
+      largest = hn::Max(largest, hn::Abs(hn::LoadU(d, rows[r] + i)));
+    }
+    parts[r] =
+        hn::BitCast(DWords(), hn::Max(hn::LowerHalf(d4, largest), hn::UpperHalf(d4, largest)));
+  }
+  transpose(parts);
+  const auto of = [&](int i) HWY_ATTR { return hn::BitCast(d4, parts[i]); };
+  return hn::Max(hn::Max(of(0), of(1)), hn::Max(of(2), of(3)));
+}
+
+void round_group(const float* x, int64_t x_stride, int n_rows, int64_t n_blocks, int64_t n_wide,
+                 float* scratch, const Int8Records& out) {
+  const hn::FixedTag<float, kInt8GroupRows> d;
+  // Rows that are not there repeat the first, and nobody reads their products.
+  const float* rows[kInt8GroupRows];
+  const auto seek = [&](int64_t block) HWY_ATTR {
+    for (int r = 0; r < kInt8GroupRows; ++r) {
+      rows[r] = x + (r < n_rows ? r : 0) * x_stride + block * kBlock;
+    }
+  };
+  // The square of a block's largest is that of its rounding error at 8 bits, but for a factor.
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    Record& record = *reinterpret_cast<Record*>(out.of(b));
+    seek(b);
+    const auto largest = largest_of(rows);
+    hn::Store(largest, d, record.scale);
+    scratch[b] = hn::ReduceSum(d, hn::Mul(largest, largest));
+    record.sum[0] = scratch[b];
+  }
+  float limit = 0;
+  if (n_wide < n_blocks) {
+    std::nth_element(scratch, scratch + n_wide, scratch + n_blocks, std::greater<float>());
+    limit = scratch[n_wide];
+  }
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    Record& record = *reinterpret_cast<Record*>(out.of(b));
+    record.wide = record.sum[0] > limit ? 1 : 0;
+    seek(b);
+    if (record.wide != 0) {
+      round_block<true>(rows, record);
+    } else {
+      round_block<false>(rows, record);
+    }
+  }
+}
+
+// How a type's block of 32 weights lies.
+struct BlockFormat {
+  int64_t bytes;
+  int64_t quants;   // offset of the nibbles or bytes; the scale, f16, comes first
+  bool nibbles;     // element i in the low, i + 16 in the high half of byte i
+  bool has_offset;  // f16, after the scale; else the offset is a multiple of the scale:
+  float zero;
+};
+constexpr BlockFormat format_of(DType type) {
+  if (type == DType{2}) return {18, 2, true, false, -8};  // Q4_0
+  if (type == DType{3}) return {20, 4, true, true, 0};    // Q4_1
+  return {34, 2, false, false, -128};                     // Q8_0
+}
+
+HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> load_halves(const std::byte* const (&from)[4]) {
+  uint16_t bits[4];
+  for (int i = 0; i < 4; ++i) std::memcpy(&bits[i], from[i], sizeof(bits[i]));
+  const hn::FixedTag<float, 4> d;
+  const hn::Rebind<hwy::float16_t, decltype(d)> d16;
+  return hn::PromoteTo(d, hn::BitCast(d16, hn::LoadU(hn::Rebind<uint16_t, decltype(d)>(), bits)));
+}
+
+// Four outputs' blocks, to the places of the first of them.
+template <bool kNibbles>
+HWY_INLINE void expand_four(const BlockFormat& format, const std::byte* const (&blocks)[4],
+                            uint8_t* quants, float* scales, float* offsets) {
+  const DWords d;
+  const auto load = [&](int64_t at, Words(&w)[4]) HWY_ATTR {
+    for (int i = 0; i < 4; ++i) {
+      w[i] = hn::BitCast(d, hn::LoadU(hn::Repartition<uint8_t, DWords>(),
+                                      reinterpret_cast<const uint8_t*>(blocks[i]) + at));
+    }
+    transpose(w);
+  };
+  const auto store = [&](Words w, int word) HWY_ATTR {
+    hn::StoreU(w, d, reinterpret_cast<uint32_t*>(quants + word * kTileOutputs * 4));
+  };
+  Words w[4];
+  load(format.quants, w);
+  if constexpr (kNibbles) {
+    const Words mask = hn::Set(d, 0x0F0F0F0FU);
+    for (int i = 0; i < 4; ++i) {
+      store(hn::And(w[i], mask), i);
+      store(hn::And(hn::ShiftRight<4>(w[i]), mask), i + 4);
+    }
+  } else {
+    const Words flip = hn::Set(d, 0x80808080U);
+    for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i);
+    load(format.quants + 16, w);
+    for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i + 4);
+  }
+  const hn::FixedTag<float, 4> df;
+  const auto scale = load_halves(blocks);
+  hn::StoreU(scale, df, scales);
+  if (format.has_offset) {
+    hn::StoreU(load_halves({blocks[0] + 2, blocks[1] + 2, blocks[2] + 2, blocks[3] + 2}), df,
+               offsets);
+  } else {
+    hn::StoreU(hn::Mul(scale, hn::Set(df, format.zero)), df, offsets);
+  }
+}
+
+void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs, int64_t begin,
+            int64_t end, const Int8Tile& tile) {
+  // Outputs that are not there are given a block of zeros.
+  alignas(64) static constexpr std::byte kZeros[64] = {};
+  const BlockFormat format = format_of(type);
+  for (int n = 0; n < kTileOutputs; n += 4) {
+    for (int64_t b = begin; b < end; ++b) {
+      const std::byte* blocks[4];
+      for (int i = 0; i < 4; ++i) {
+        blocks[i] = n + i < n_outputs ? weights + (n + i) * row_bytes + b * format.bytes : kZeros;
+      }
+      const int64_t at = (b - begin) * kTileOutputs + n;
+      uint8_t* quants = tile.quants + (b - begin) * kTileOutputs * kBlock + n * 4;
+      if (format.nibbles) {
+        expand_four<true>(format, blocks, quants, tile.scales + at, tile.offsets + at);
+      } else {
+        expand_four<false>(format, blocks, quants, tile.scales + at, tile.offsets + at);
+      }
+    }
+  }
+}
+
+constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand, round_group, multiply};
+
+#else
+
+constexpr Int8Kernels kTable = {};
+
+#endif
+
+}  // namespace
+
+const Int8Kernels* int8_table() {
+  static constexpr Int8Kernels kCopy = kTable;
+  return &kCopy;
+}
+
+}  // namespace banyan::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace banyan {
+
+bool int8_expands(DType type, bool bytes) {
+  return type == DType{2} || type == DType{3} || (bytes && type == DType::kQ8_0);
+}
+
+const Int8Kernels& int8_kernels(Isa isa) {
+#if HWY_TARGETS & HWY_AVX3_DL
+  if (isa >= Isa::kAvx512 && (hwy::SupportedTargets() & HWY_AVX3_DL) != 0) {
+    return *N_AVX3_DL::int8_table();
+  }
+#endif
+#if HWY_TARGETS & HWY_AVX3
+  if (isa >= Isa::kAvx512) return *N_AVX3::int8_table();
+#endif
+#if HWY_TARGETS & HWY_AVX2
+  if (isa >= Isa::kAvx2) return *N_AVX2::int8_table();
+#endif
+  static constexpr Int8Kernels kNone = {};
+  static_cast<void>(isa);
+  return kNone;
+}
+
+}  // namespace banyan
+#endif

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Kernels of the products of 4- and 8-bit weights with many rows of activations, in 8-bit
+// arithmetic. Rows are taken in groups of four. In each group most blocks of 32 activations are
+// rounded to 8 bits, and the few that would lose most by it to 16, as two numbers of 8: outliers
+// sit in few channels, and rounding errors of the other blocks hardly show.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/isa.h"
+#include "tensor/dtype.h"
+
+namespace banyan {
+
+constexpr int kInt8GroupRows = 4;
+
+// Weights of a tile of outputs, expanded: for each block of 32 inputs and each tile output a scale
+// and an offset, weight = scale * q + offset, and the q as bytes 0 .. 255.
+//   quants   [block][8][output][4]: inputs 4 i .. 4 i + 3 of a block lie together
+//   scales   [block][output] f32
+//   offsets  [block][output] f32
+struct Int8Tile {
+  uint8_t* quants;
+  float* scales;
+  float* offsets;
+};
+
+// A group of rounded rows, one record for each block (kInt8RecordBytes): what is in it only these
+// kernels know.
+constexpr int64_t kInt8RecordBytes = 320;
+
+// Where the records of a group go: runs of pass_blocks, pass_stride bytes apart.
+struct Int8Records {
+  std::byte* data;
+  int64_t pass_blocks;
+  int64_t pass_stride;
+  std::byte* of(int64_t block) const {
+    return data + block / pass_blocks * pass_stride + block % pass_blocks * kInt8RecordBytes;
+  }
+};
+
+struct Int8Kernels {
+  // Outputs of a tile; 0 where there is no such code, and the rest is null.
+  int tile_outputs = 0;
+  bool takes_bytes = false;  // weights of 8 bits too, not only of 4
+
+  // Expands blocks [begin, end) of n_outputs rows of weights that are row_bytes apart into a tile
+  // of (end - begin) blocks. Outputs from n_outputs on are zero.
+  void (*expand)(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
+                 int64_t begin, int64_t end, const Int8Tile& tile);
+
+  // Rounds a group of n_rows <= 4 rows of n_blocks * 32 activations, x_stride floats apart; of the
+  // blocks, n_wide get 16 bits. `scratch` holds n_blocks floats.
+  void (*round_group)(const float* x, int64_t x_stride, int n_rows, int64_t n_blocks,
+                      int64_t n_wide, float* scratch, const Int8Records& out);
+
+  // out[r][n] (+)= the products of n_blocks blocks, for a group of n_rows rows and n_outputs
+  // outputs of a tile.
+  void (*multiply)(const Int8Tile& tile, const std::byte* records, int64_t n_blocks, int n_rows,
+                   int n_outputs, bool accumulate, float* out, int64_t out_stride);
+};
+
+// Whether weights of this type can be expanded, if `bytes` says that the kernels take 8 bits.
+bool int8_expands(DType type, bool bytes);
+
+const Int8Kernels& int8_kernels(Isa isa);
+
+}  // namespace banyan
