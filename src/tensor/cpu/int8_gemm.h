@@ -3,6 +3,7 @@
 // Products of 4- and 8-bit weights with many rows of activations in 8-bit arithmetic, by kernels of
 // our own: twice as fast as bf16 where a CPU has both, and as f32 where it has neither.
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -28,11 +29,16 @@ class Int8Gemm {
   uint64_t scratch_bytes() const;
 
  private:
-  // Outputs [begin, end), at most a tile, of a target, for rows [row_begin, row_end).
-  struct Slice {
+  // Rows that pass by the weights together. One worker rounds them and begins with them, so that
+  // they lie in its L2; the others help when nothing of their own parts is left.
+  struct Part {
+    int64_t row_begin = 0, row_end = 0;
+    std::atomic<int64_t> next_tile{0};
+  };
+  // At most a tile of a target's outputs.
+  struct Tile {
     const LinearTarget* target;
     int64_t begin, end;
-    int64_t row_begin, row_end;
   };
   struct WorkerScratch {
     AlignedArray<uint8_t> quants;  // a tile of outputs, the inputs of a pass
@@ -41,14 +47,17 @@ class Int8Gemm {
   };
 
   void run_block(ConstMatrix x, std::span<const LinearTarget> targets);
-  void round_activations(ConstMatrix x);
-  void list_slices(int64_t n_rows, std::span<const LinearTarget> targets);
-  void multiply(const Slice& slice, WorkerScratch& scratch) const;
+  void list_parts(int64_t n_rows);
+  void list_tiles(std::span<const LinearTarget> targets);
+  void round_rows(ConstMatrix x, int64_t begin, int64_t end, WorkerScratch& scratch);
+  void multiply(const Part& part, const Tile& outputs, WorkerScratch& scratch) const;
 
   ThreadPool& pool_;
   const Int8Kernels& kernels_;
   std::vector<WorkerScratch> scratch_;  // one for each worker
-  std::vector<Slice> slices_;           // of the current block of rows
+  std::vector<Part> parts_;             // room for the most there can be
+  int64_t n_parts_ = 0;
+  std::vector<Tile> tiles_;
   // Of the current block of rows: [pass][group of rows][block of inputs].
   AlignedArray<std::byte> records_;
   int64_t n_groups_ = 0;
