@@ -67,8 +67,10 @@ Result<EngineOptions> engine_options(const CommonOptions& options);
 Result<std::string> model_path(const CommonOptions& options);
 // Highest instruction set to use: the machine's, capped by BANYAN_ISA.
 Result<Isa> isa_from_environment();
-// engine_options and Engine::open, and a line that says what was opened.
-Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options);
+// engine_options and Engine::open, and a line that says what was opened. Without its tokenizer an
+// engine takes token ids only.
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options,
+                                            bool with_tokenizer = true);
 LogLevel log_level(const CommonOptions& options);
 Result<DType> parse_kv_type(const std::string& option, const std::string& text);
 

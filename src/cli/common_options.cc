@@ -50,7 +50,8 @@ Result<RopeOverrides> rope_overrides(const CommonOptions& o) {
 }  // namespace
 
 void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
-  app.add_option("-m,--model", o.model, "GGUF file (default: SmolLM2-135M-Instruct)");
+  app.add_option("-m,--model", o.model,
+                 "GGUF file or Hugging Face folder (default: SmolLM2-135M-Instruct)");
   app.add_flag("--json", o.json, "print JSON only");
   app.add_option("--log-level", o.log_level, "error, warn, info or debug");
   if (!engine) return;
@@ -168,9 +169,10 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
       fmt::format("--log-level is \"{}\", expected error, warn, info or debug", o.log_level));
 }
 
-Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o) {
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_tokenizer) {
   auto options = engine_options(o);
   if (!options) return options.error();
+  options->with_tokenizer = with_tokenizer;
   auto engine = Engine::open(*options);
   if (!engine) return engine;
   const Engine& e = **engine;

@@ -96,7 +96,7 @@ TEST(CpuOps, SwigluMultipliesSiluOfTheGate) {
       TestMatrix out(7, cols, 8);
       const float extremes[] = {0.0F, -0.0F, -88.0F, -1e4F, -1e30F, 1e30F, 100.0F};
       for (int r = 0; r < 7; ++r) gate.view.row(r)[0] = extremes[r];
-      ops.swiglu(gate.view, up.view, out.view);
+      ops.gated(Activation::kSilu, gate.view, up.view, out.view);
       for (int64_t r = 0; r < 7; ++r) {
         for (int64_t i = 0; i < cols; ++i) {
           const double g = gate.view.row(r)[i];
@@ -107,7 +107,7 @@ TEST(CpuOps, SwigluMultipliesSiluOfTheGate) {
         }
       }
       const float first = out.view.row(0)[cols - 1];
-      ops.swiglu(gate.view, up.view, gate.view);
+      ops.gated(Activation::kSilu, gate.view, up.view, gate.view);
       EXPECT_EQ(gate.view.row(0)[cols - 1], first) << "in place";
     }
   });
