@@ -66,30 +66,25 @@ bool fits_int64(const json& value) {
          (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{INT64_MAX});
 }
 
-// A value that is no object; nothing for what has no place in metadata.
-std::optional<MetaValue> as_value(const json& value, std::deque<std::string>& strings) {
+// A value that is neither object nor null. An array of mixed types or of objects becomes one of no
+// words: absent it must not seem, lest a default be taken for it.
+MetaValue as_value(const json& value, std::deque<std::string>& strings) {
   const auto kept = [&](const json& text) -> std::string_view {
     return strings.emplace_back(text.get<std::string>());
   };
-  if (value.is_boolean()) return MetaValue(value.get<bool>());
-  if (value.is_string()) return MetaValue(kept(value));
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_string()) return kept(value);
   if (value.is_number()) {
     return fits_int64(value) ? MetaValue(value.get<int64_t>()) : MetaValue(value.get<double>());
   }
-  if (!value.is_array()) return std::nullopt;
-  if (all(value, fits_int64)) return MetaValue(array_of<int64_t>(value));
-  if (all(value, [](const json& item) { return item.is_number(); })) {
-    return MetaValue(array_of<double>(value));
-  }
-  if (all(value, [](const json& item) { return item.is_boolean(); })) {
-    return MetaValue(array_of<bool>(value));
-  }
+  if (all(value, fits_int64)) return array_of<int64_t>(value);
+  if (all(value, [](const json& item) { return item.is_number(); })) return array_of<double>(value);
+  if (all(value, [](const json& item) { return item.is_boolean(); })) return array_of<bool>(value);
+  std::vector<std::string_view> items;
   if (all(value, [](const json& item) { return item.is_string(); })) {
-    std::vector<std::string_view> items;
     for (const json& item : value) items.push_back(kept(item));
-    return MetaValue(MetaArray{std::move(items)});
   }
-  return std::nullopt;
+  return MetaArray{std::move(items)};
 }
 
 struct FlatConfig {
@@ -98,18 +93,19 @@ struct FlatConfig {
   std::set<std::string, std::less<>> nulls;
 };
 
-// Nested keys joined by dots. Recurses as deep as parse_json lets objects nest. False if two keys
-// become one.
+// Nested keys joined by dots; what they are nested in is there too, as an array of no words.
+// Recurses as deep as parse_json lets objects nest. False if two keys become one.
 bool flatten(const json& object, const std::string& prefix, FlatConfig& flat) {
   for (const auto& [key, value] : object.items()) {
     const std::string name = prefix + key;
     if (flat.metadata.contains(name) || flat.nulls.contains(name)) return false;
     if (value.is_object()) {
+      flat.metadata.emplace(name, MetaArray{std::vector<std::string_view>()});
       if (!flatten(value, name + ".", flat)) return false;
     } else if (value.is_null()) {
       flat.nulls.insert(name);
-    } else if (auto plain = as_value(value, flat.strings)) {
-      flat.metadata.emplace(name, *std::move(plain));
+    } else {
+      flat.metadata.emplace(name, as_value(value, flat.strings));
     }
   }
   return true;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shards of GGUF models, whole and broken, and adapters.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -33,7 +34,7 @@ class Shards : public testing::Test {
 
   void write_three() {
     for (int i = 0; i < 3; ++i) {
-      ASSERT_TRUE(shard(i, 3, "t" + std::to_string(i)).write(path(i, 3)));
+      ASSERT_TRUE(shard(i, 3, fmt::format("t{}", i)).write(path(i, 3)));
     }
   }
 
@@ -54,7 +55,7 @@ TEST_F(Shards, TheFirstBringsTheOthers) {
   ASSERT_TRUE(file) << file.error().message;
   ASSERT_EQ(file->tensors().size(), 3U);
   for (int i = 0; i < 3; ++i) {
-    const TensorInfo* tensor = file->tensor("t" + std::to_string(i));
+    const TensorInfo* tensor = file->tensor(fmt::format("t{}", i));
     ASSERT_NE(tensor, nullptr);
     EXPECT_EQ(*reinterpret_cast<const float*>(tensor->data.data()), i);
   }

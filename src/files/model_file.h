@@ -56,7 +56,7 @@ class ModelFile {
   static Result<ModelFile> open_gguf(const std::string& path);
 
   // Maps and checks a Hugging Face folder: config.json becomes the metadata, its nested keys joined
-  // by dots ("rope_scaling.factor"; arrays of mixed types or of objects are left out);
+  // by dots ("rope_scaling.factor"), and what is of no type here an empty array of strings;
   // model.safetensors, or the files that model.safetensors.index.json names, become the tensors.
   // Refused like a GGUF file; tokenizers are not looked at.
   static Result<ModelFile> open_folder(const std::string& path);
