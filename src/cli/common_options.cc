@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/hub_cache.h"
 
 namespace banyan {
 namespace {
@@ -52,6 +53,8 @@ Result<RopeOverrides> rope_overrides(const CommonOptions& o) {
 void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
   app.add_option("-m,--model", o.model,
                  "GGUF file or Hugging Face folder (default: SmolLM2-135M-Instruct)");
+  app.add_option("--hf,--hf-repo", o.hub_model,
+                 "USER/MODEL[:QUANT] of the Hugging Face hub, from a local cache (also -hf)");
   app.add_flag("--json", o.json, "print JSON only");
   app.add_option("--log-level", o.log_level, "error, warn, info or debug");
   if (!engine) return;
@@ -93,6 +96,10 @@ Result<Isa> isa_from_environment() {
 }
 
 Result<std::string> model_path(const CommonOptions& o) {
+  if (!o.hub_model.empty()) {
+    if (o.model.empty()) return find_hub_model(o.hub_model, hub_caches());
+    return bad_input(fmt::format("-hf {} and {} are two models; give one", o.hub_model, o.model));
+  }
   if (!o.model.empty()) return o.model;
   std::string cache = environment("XDG_CACHE_HOME");
   if (cache.empty()) {
