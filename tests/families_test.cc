@@ -3,8 +3,10 @@
 // folders with config.json as transformers 5 writes it and as published checkpoints have it.
 #include <filesystem>
 #include <numeric>
+#include <random>
 
 #include "base/testing_temp_folder.h"
+#include "files/testing_safetensors_writer.h"
 #include "golden.h"
 
 namespace banyan {
@@ -218,6 +220,100 @@ TEST(Positions, LearnedOnesEndWithASentence) {
   const std::vector<TokenId> tokens(2048, 7);
   const int last = 2047;
   EXPECT_TRUE(evaluate_logits(*whole, tokens, {&last, 1}).has_value());
+}
+
+// --- layers of different sizes -------------------------------------------------------------------
+
+struct Numbers {
+  int64_t rows;
+  int64_t cols;
+  std::vector<float> values;
+};
+
+Numbers random_matrix(int64_t rows, int64_t cols, std::mt19937& random) {
+  std::normal_distribution<float> normal(0, 0.3F);
+  Numbers m{rows, cols, std::vector<float>(static_cast<size_t>(rows * cols))};
+  for (float& value : m.values) value = normal(random);
+  return m;
+}
+
+// Rows below are random, columns to the right zero.
+Numbers padded(const Numbers& m, int64_t rows, int64_t cols, std::mt19937& random) {
+  Numbers out = random_matrix(rows, cols, random);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      float& to = out.values[r * cols + c];
+      if (c >= m.cols) to = 0;
+      if (r < m.rows && c < m.cols) to = m.values[r * m.cols + c];
+    }
+  }
+  return out;
+}
+
+// Heads and columns that meet zeros alone add nothing: a model whose second layer is smaller equals
+// one where it is filled up.
+TEST(LayerSizes, SmallerLayersEqualPaddedOnes) {
+  constexpr int64_t kHidden = 32, kDim = 8, kVocab = 50;
+  std::mt19937 random(11);
+  SafetensorsWriter small;
+  SafetensorsWriter full;
+  const auto add_both = [&](const std::string& name, const std::vector<int64_t>& shape,
+                            const std::vector<float>& values) {
+    small.add(name, shape, values);
+    full.add(name, shape, values);
+  };
+  const Numbers embedding = random_matrix(kVocab, kHidden, random);
+  add_both("model.embed_tokens.weight", {kVocab, kHidden}, embedding.values);
+  add_both("model.norm.weight", {kHidden}, std::vector<float>(kHidden, 1));
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    const int64_t heads = layer == 0 ? 4 : 2;
+    const int64_t kv_heads = heads / 2;
+    const int64_t ffn = layer == 0 ? 48 : 17;
+    for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) {
+      add_both(prefix + norm, {kHidden}, std::vector<float>(kHidden, 1));
+    }
+    const auto add = [&](const std::string& name, int64_t rows, int64_t cols, int64_t full_rows,
+                         int64_t full_cols) {
+      const Numbers m = random_matrix(rows, cols, random);
+      const Numbers p = padded(m, full_rows, full_cols, random);
+      small.add(prefix + name + ".weight", {rows, cols}, m.values);
+      full.add(prefix + name + ".weight", {full_rows, full_cols}, p.values);
+    };
+    add("self_attn.q_proj", heads * kDim, kHidden, 4 * kDim, kHidden);
+    add("self_attn.k_proj", kv_heads * kDim, kHidden, 2 * kDim, kHidden);
+    add("self_attn.v_proj", kv_heads * kDim, kHidden, 2 * kDim, kHidden);
+    add("self_attn.o_proj", kHidden, heads * kDim, kHidden, 4 * kDim);
+    add("mlp.gate_proj", ffn, kHidden, 48, kHidden);
+    add("mlp.up_proj", ffn, kHidden, 48, kHidden);
+    add("mlp.down_proj", kHidden, ffn, kHidden, 48);
+  }
+  const auto logits_of = [&](const SafetensorsWriter& weights, const std::string& sizes) {
+    const TempFolder folder;
+    folder.write("model.safetensors", weights.build());
+    folder.write("config.json", R"({"model_type":"llama","num_hidden_layers":2,"hidden_size":32,
+        "head_dim":8,"tie_word_embeddings":true,)" +
+                                    sizes + "}");
+    EngineOptions options = exact_options(folder.path().string());
+    options.with_tokenizer = false;
+    const auto engine = open_or_fail(options);
+    if (engine == nullptr) return std::vector<LogitsAt>();
+    std::vector<TokenId> tokens(70);
+    for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(i * 7 % kVocab);
+    const std::vector<int> positions = {0, 33, 69};
+    auto found = evaluate_logits(*engine, tokens, positions, 19);
+    EXPECT_TRUE(found.has_value()) << found.error().message;
+    return found ? *found : std::vector<LogitsAt>();
+  };
+  const auto a = logits_of(small, R"("num_attention_heads":[4,2],"num_key_value_heads":[2,1],
+                                     "intermediate_size":[48,17])");
+  const auto b = logits_of(full, R"("num_attention_heads":4,"num_key_value_heads":2,
+                                    "intermediate_size":48)");
+  ASSERT_EQ(a.size(), 3U);
+  ASSERT_EQ(b.size(), 3U);
+  for (size_t i = 0; i < a.size(); ++i) {
+    for (size_t v = 0; v < kVocab; ++v) EXPECT_NEAR(a[i].logits[v], b[i].logits[v], 1e-4);
+  }
 }
 
 }  // namespace

@@ -139,7 +139,8 @@ HubCaches hub_caches() {
   const std::string cache =
       first_of({environment("XDG_CACHE_HOME"), below(environment("HOME"), ".cache")});
   const std::string home = first_of({environment("HF_HOME"), below(cache, "huggingface")});
-  return {first_of({environment("HF_HUB_CACHE"), below(home, "hub")}),
+  return {first_of({environment("HF_HUB_CACHE"), environment("HUGGINGFACE_HUB_CACHE"),
+                    below(home, "hub")}),
           first_of({environment("LLAMA_CACHE"), below(cache, "llama.cpp")})};
 }
 

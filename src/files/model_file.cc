@@ -50,7 +50,14 @@ Weight TensorInfo::weight() const {
 
 Result<ModelFile> ModelFile::open(const std::string& path) {
   std::error_code ignored;  // what cannot be looked at cannot be opened either, and that is said
-  return std::filesystem::is_directory(path, ignored) ? open_folder(path) : open_gguf(path);
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
+  if (path.ends_with(".safetensors")) {
+    return bad_input(
+        fmt::format("'{}' is a part of a Hugging Face model; the folder that it lies in "
+                    "can be read",
+                    path));
+  }
+  return open_gguf(path);
 }
 
 uint64_t ModelFile::file_bytes() const {
