@@ -179,14 +179,15 @@ Result<ModelFile> ModelFile::open_folder(const std::string& path) {
         "it was merged into can be read",
         folder, kAdapter));
   }
-  const bool single = exists(folder + "/" + kWeights);
-  const bool several = exists(folder + "/" + kIndex);
-  if (!exists(folder + "/" + kConfig)) {
+  const auto in_folder = [&](std::string_view name) { return fmt::format("{}/{}", folder, name); };
+  const bool single = exists(in_folder(kWeights));
+  const bool several = exists(in_folder(kIndex));
+  if (!exists(in_folder(kConfig))) {
     if (!single && !several) return no_weights(folder);
     return bad_input(
         fmt::format("folder '{}' has no {}; a Hugging Face model has one", folder, kConfig));
   }
-  auto config = read_json_file(folder + "/" + kConfig, kMaxConfigBytes);
+  auto config = read_json_file(in_folder(kConfig), kMaxConfigBytes);
   if (!config) return config.error();
 
   ModelFile file;
@@ -202,10 +203,10 @@ Result<ModelFile> ModelFile::open_folder(const std::string& path) {
   file.nulls_ = std::move(flat.nulls);
   if (!single && !several) return no_weights(folder);
 
-  auto files = single ? Result<WeightFiles>(single_file()) : read_index(folder + "/" + kIndex);
+  auto files = single ? Result<WeightFiles>(single_file()) : read_index(in_folder(kIndex));
   if (!files) return files.error();
   for (const auto& [name, tensors] : *files) {
-    BANYAN_TRY(file.add_safetensors(folder + "/" + name, tensors));
+    BANYAN_TRY(file.add_safetensors(in_folder(name), tensors));
   }
   return file;
 }
