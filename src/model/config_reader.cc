@@ -89,7 +89,7 @@ std::string ConfigReader::name(Key key) const {
   const auto try_each = [&](std::string_view prefix, const auto& all) {
     for (const std::string_view each : all) {
       if (each.empty()) continue;
-      const std::string whole = std::string(prefix) + std::string(each);
+      std::string whole = std::string(prefix) + std::string(each);
       if (file_.find(whole) != nullptr || file_.is_null(whole)) return whole;
       if (first.empty()) first = whole;
     }

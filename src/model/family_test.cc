@@ -182,7 +182,7 @@ struct TinyFolder {
 
   std::string weights() const {
     SafetensorsWriter writer = extra;
-    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
       int64_t n = 1;
       for (const int64_t dim : shape) n *= dim;
       if (name == without) return;
