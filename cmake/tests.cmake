@@ -1,12 +1,14 @@
 # What every test program links, and how tests come to ctest.
 find_package(GTest REQUIRED)
 include(GoogleTest)
+set(BANYAN_SHARED_DATA ${CMAKE_SOURCE_DIR}/../shared/data CACHE PATH
+  "Models and texts that tests use where they are there, and say that they skip where not")
 add_library(banyan_test_support INTERFACE)
 target_link_libraries(banyan_test_support INTERFACE GTest::gtest GTest::gtest_main)
 target_compile_definitions(banyan_test_support INTERFACE
   BANYAN_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
   BANYAN_VOCAB_DATA="${BANYAN_DEPS}/llama.cpp/models"
-  BANYAN_SHARED_DATA="${CMAKE_SOURCE_DIR}/../shared/data")
+  BANYAN_SHARED_DATA="${BANYAN_SHARED_DATA}")
 
 # Before each test's name, so that builds whose tests run together can be told apart.
 set(BANYAN_TEST_PREFIX "" CACHE STRING "Put before the name of every test, e.g. asan/")

@@ -373,5 +373,74 @@ TEST_F(Program, WarnsWhenAnAnswerPassesTheTrainedContext) {
   EXPECT_LE(within["usage"]["total_tokens"], 32);
 }
 
+// The hub's cache as its own tools lay it out.
+TEST_F(Program, FindsModelsOfTheHubInItsCache) {
+  const std::string cache = folder_ + "/hf/hub/models--some--tiny-GGUF";
+  std::filesystem::create_directories(cache + "/refs");
+  std::filesystem::create_directories(cache + "/snapshots/abc");
+  std::filesystem::create_directories(cache + "/snapshots/old");
+  write_file(cache + "/refs/main", "abc");
+  const auto link = [&](const std::string& name) {
+    std::filesystem::create_symlink(test_data("golden/llama/model.gguf"), name);
+  };
+  link(cache + "/snapshots/abc/tiny-Q4_K_M.gguf");
+  link(cache + "/snapshots/abc/tiny-Q4_K.gguf");
+  link(cache + "/snapshots/old/tiny-Q8_0.gguf");
+  const std::string where = "HF_HOME=" + folder_ + "/hf LLAMA_CACHE=" + folder_ + "/llama";
+  const auto path_of = [&](const std::string& name) {
+    const Outcome o = run("inspect --json -hf " + name, where);
+    EXPECT_EQ(o.code, 0) << o.err;
+    return o.code == 0 ? json::parse(o.out)["path"].get<std::string>() : "";
+  };
+  EXPECT_EQ(path_of("some/tiny-GGUF"), cache + "/snapshots/abc/tiny-Q4_K_M.gguf");
+  EXPECT_EQ(path_of("some/tiny-GGUF:q4_k"), cache + "/snapshots/abc/tiny-Q4_K.gguf");
+  expect_refused("inspect -hf some/tiny-GGUF:Q8_0", "not as q8_0", where);
+  expect_refused("inspect -hf some/other", "hf download some/other", where);
+  for (const char* wrong : {"tiny", "../tiny", "a/b/c", "some/", "a/b:", "some/..", "'a b/c'"}) {
+    expect_refused(std::string("inspect -hf ") + wrong, "expected USER/MODEL", where);
+  }
+  expect_refused("inspect -m x.gguf -hf some/tiny-GGUF", "two models", where);
+
+  std::filesystem::create_directories(folder_ + "/llama");
+  link(folder_ + "/llama/ggml-org_small_small-Q8_0.gguf");
+  EXPECT_EQ(path_of("ggml-org/small"), folder_ + "/llama/ggml-org_small_small-Q8_0.gguf");
+
+  const std::string whole = folder_ + "/hf/hub/models--some--folder/snapshots/x";
+  std::filesystem::create_directories(whole);
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::create_symlink(test_data("golden/gemma3/") + name, whole + "/" + name);
+  }
+  EXPECT_EQ(path_of("some/folder"), whole);
+  expect_refused("inspect -hf some/folder:Q4_0", "leave :QUANT away", where);
+}
+
+TEST_F(Program, SaysWhatAFolderIs) {
+  const Outcome o = run("inspect --json " + test_data("golden/gemma3"));
+  ASSERT_EQ(o.code, 0) << o.err;
+  const json facts = json::parse(o.out);
+  EXPECT_EQ(facts["architecture"], "gemma3_text");
+  EXPECT_EQ(facts["layers"], 7);
+  EXPECT_EQ(facts["heads"], 2);
+  EXPECT_EQ(facts["kv_heads"], 1);
+  EXPECT_EQ(facts["head_dim"], 32);
+  EXPECT_EQ(facts["vocab"], 320);
+  EXPECT_EQ(facts["context_length"], 4096);
+  EXPECT_EQ(facts["kv_bytes_per_token"], 7 * 1 * 32 * 2 * 2);
+  EXPECT_EQ(facts["types"]["F32"], 93);
+  EXPECT_EQ(facts["bytes"],
+            std::filesystem::file_size(test_data("golden/gemma3/model.safetensors")));
+  EXPECT_EQ(facts["sliding_window"]["layers"], 6);
+  EXPECT_EQ(facts["sliding_window"]["window"], 32);
+  EXPECT_EQ(facts["rope"]["freq_base"], 1e6);
+  EXPECT_EQ(facts["rope"]["sliding"]["freq_base"], 1e4);
+}
+
+TEST_F(Program, RefusesFoldersThatAreNoModels) {
+  expect_refused("inspect " + folder_, folder_);
+  write_file(folder_ + "/adapter_config.json", "{}");
+  expect_refused("run -p hi -m " + folder_, "adapter (LoRA)");
+  expect_refused("inspect " + test_data("golden/gemma3/model.safetensors"), "model.safetensors");
+}
+
 }  // namespace
 }  // namespace banyan

@@ -4,88 +4,21 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "engine/evaluate.h"
-#include "support.h"
+#include "golden.h"
 
 namespace banyan {
 namespace {
 
-using nlohmann::json;
-
-// Only the models of the llama family; others have folders of their own names.
-std::vector<std::string> golden_folders() {
-  std::vector<std::string> folders = {test_data("golden/llama")};
-  for (const char* name : {"llama_tied", "llama_rope_llama3", "llama_rope_yarn", "llama_bf16"}) {
-    const std::string folder = shared_data(std::string("golden/") + name);
-    if (std::filesystem::exists(folder + "/model.gguf")) folders.push_back(folder);
-  }
-  return folders;
-}
-
-json read_json(const std::string& path) {
-  std::ifstream file(path);
-  return json::parse(file);
-}
-
-// Ways to feed a prompt: all at once (0) or in pieces.
-constexpr int kPieces[] = {0, 1, 7, 64};
-
-struct Wanted {
-  std::vector<int> positions;
-  std::vector<std::vector<float>> logits;
-};
-
-Wanted wanted_of(const json& test_case) {
-  Wanted wanted;
-  for (const auto& [key, value] : test_case["logits_positions"].items()) {
-    wanted.positions.push_back(std::stoi(key));
-  }
-  std::sort(wanted.positions.begin(), wanted.positions.end());
-  for (const int position : wanted.positions) {
-    wanted.logits.push_back(test_case["logits_positions"][std::to_string(position)]);
-  }
-  wanted.positions.push_back(static_cast<int>(test_case["tokens"].size()) - 1);
-  wanted.logits.push_back(test_case["last_logits"]);
-  return wanted;
-}
-
-double tolerance(const json& test_case, const Wanted& wanted) {
-  double largest = 0;
-  for (const auto& logits : wanted.logits) {
-    for (const float logit : logits) largest = std::max(largest, std::abs(double(logit)));
-  }
-  return 10 * test_case["f64_max_abs_diff"].get<double>() + 1e-5 * largest;
-}
-
-void expect_logits(Engine& engine, const json& test_case, int piece, const std::string& what) {
-  const std::vector<TokenId> tokens = test_case["tokens"];
-  const Wanted wanted = wanted_of(test_case);
-  const auto found = evaluate_logits(engine, tokens, wanted.positions, piece);
-  ASSERT_TRUE(found.has_value()) << found.error().message;
-  ASSERT_EQ(found->size(), wanted.logits.size());
-  const double bound = tolerance(test_case, wanted);
-  for (size_t i = 0; i < found->size(); ++i) {
-    ASSERT_EQ((*found)[i].logits.size(), wanted.logits[i].size());
-    double worst = 0;
-    for (size_t v = 0; v < wanted.logits[i].size(); ++v) {
-      worst = std::max(worst, std::abs(double((*found)[i].logits[v]) - wanted.logits[i][v]));
-    }
-    EXPECT_LE(worst, bound) << what << " after token " << wanted.positions[i];
-  }
-}
-
-TEST(Golden, LogitsOfTheLlamaFamilyInAnyPieces) {
-  for (const std::string& folder : golden_folders()) {
-    const json golden = read_json(folder + "/golden.json");
-    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
-    ASSERT_NE(engine, nullptr);
-    for (const json& test_case : golden["cases"]) {
-      for (const int piece : kPieces) {
-        expect_logits(*engine, test_case, piece, folder + " in pieces of " + std::to_string(piece));
-      }
+TEST(Golden, LogitsInAnyPieces) {
+  const std::string folder = test_data("golden/llama");
+  const json golden = read_json(folder + "/golden.json");
+  const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+  ASSERT_NE(engine, nullptr);
+  for (const json& test_case : golden["cases"]) {
+    for (const int piece : kPieces) {
+      expect_logits(*engine, test_case, piece, folder + " in pieces of " + std::to_string(piece));
     }
   }
 }
@@ -101,43 +34,41 @@ TEST(Golden, LogitsThroughTheReferenceExecutorAndTheDensePlan) {
 }
 
 TEST(Golden, NegativeLogLikelihood) {
-  for (const std::string& folder : golden_folders()) {
-    const json golden = read_json(folder + "/golden.json");
-    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
-    ASSERT_NE(engine, nullptr);
-    for (const json& test_case : golden["cases"]) {
-      const std::vector<TokenId> tokens = test_case["tokens"];
-      std::vector<int> positions(tokens.size() - 1);
-      std::iota(positions.begin(), positions.end(), 0);
-      const auto found = evaluate_logits(*engine, tokens, positions);
-      ASSERT_TRUE(found.has_value()) << found.error().message;
-      double nll = 0;
-      for (size_t i = 0; i < found->size(); ++i) {
-        const auto& logits = (*found)[i].logits;
-        double sum = 0;
-        for (const float logit : logits) sum += std::exp(double(logit));
-        nll += std::log(sum) - logits[tokens[i + 1]];
-      }
-      const double want = test_case["nll"];
-      EXPECT_NEAR(nll / want, 1, 1e-4) << folder;
+  const std::string folder = test_data("golden/llama");
+  const json golden = read_json(folder + "/golden.json");
+  const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+  ASSERT_NE(engine, nullptr);
+  for (const json& test_case : golden["cases"]) {
+    const std::vector<TokenId> tokens = test_case["tokens"];
+    std::vector<int> positions(tokens.size() - 1);
+    std::iota(positions.begin(), positions.end(), 0);
+    const auto found = evaluate_logits(*engine, tokens, positions);
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    double nll = 0;
+    for (size_t i = 0; i < found->size(); ++i) {
+      const auto& logits = (*found)[i].logits;
+      double sum = 0;
+      for (const float logit : logits) sum += std::exp(double(logit));
+      nll += std::log(sum) - logits[tokens[i + 1]];
     }
+    const double want = test_case["nll"];
+    EXPECT_NEAR(nll / want, 1, 1e-4) << folder;
   }
 }
 
 TEST(Golden, GreedyContinuations) {
-  for (const std::string& folder : golden_folders()) {
-    const json golden = read_json(folder + "/golden.json");
-    const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
-    ASSERT_NE(engine, nullptr);
-    for (const json& test_case : golden["cases"]) {
-      Request request;
-      request.prompt = test_case["tokens"].get<std::vector<TokenId>>();
-      request.sampler.temperature = 0;
-      request.max_tokens = static_cast<int>(test_case["greedy"].size());
-      const auto reply = engine->generate(request);
-      ASSERT_TRUE(reply.has_value()) << reply.error().message;
-      EXPECT_EQ(reply->tokens, test_case["greedy"].get<std::vector<TokenId>>()) << folder;
-    }
+  const std::string folder = test_data("golden/llama");
+  const json golden = read_json(folder + "/golden.json");
+  const auto engine = open_or_fail(exact_options(folder + "/model.gguf"));
+  ASSERT_NE(engine, nullptr);
+  for (const json& test_case : golden["cases"]) {
+    Request request;
+    request.prompt = test_case["tokens"].get<std::vector<TokenId>>();
+    request.sampler.temperature = 0;
+    request.max_tokens = static_cast<int>(test_case["greedy"].size());
+    const auto reply = engine->generate(request);
+    ASSERT_TRUE(reply.has_value()) << reply.error().message;
+    EXPECT_EQ(reply->tokens, test_case["greedy"].get<std::vector<TokenId>>()) << folder;
   }
 }
 

@@ -21,7 +21,8 @@ constexpr const char* kOverview =
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
     "  banyan bench decode|prefill|attention  how fast this machine is\n"
     "\n"
-    "-m FILE.gguf chooses a model (default: SmolLM2-135M-Instruct); COMMAND --help says more.\n";
+    "-m FILE.gguf or FOLDER chooses a model (default: SmolLM2-135M-Instruct); COMMAND --help says\n"
+    "more.\n";
 
 struct Entry {
   const char* words;
@@ -40,7 +41,8 @@ constexpr std::array kCommands = {
 };
 
 // Options that llama.cpp's users write with one dash. CLI11 knows such words with two.
-constexpr std::array kOneDashWords = {"-sys", "-ctk", "-ctv", "-npp", "-ntg", "-npl", "-pps"};
+constexpr std::array kOneDashWords = {"-sys", "-ctk", "-ctv", "-npp",
+                                      "-ntg", "-npl", "-pps", "-hf"};
 
 int report(const Error& error) {
   fmt::print(stderr, "banyan: error: {}\n", error.message);

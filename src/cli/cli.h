@@ -24,6 +24,7 @@ enum class LogLevel { kError, kWarn, kInfo, kDebug };
 // Options that every command has.
 struct CommonOptions {
   std::string model;
+  std::string hub_model;
   int threads = 0;
   int context = 0;
   std::string kv_budget;
@@ -63,12 +64,15 @@ Command bench_attention_command();
 // -m, --json and --log-level; with `engine`, all that CommonOptions holds.
 void add_common_options(CLI::App& app, CommonOptions& options, bool engine);
 Result<EngineOptions> engine_options(const CommonOptions& options);
-// Path of the model file: -m as given, else the default model's place in the cache folder.
+// Path of the model: -m as given, or what -hf names in a local cache, else the default model's
+// place in the cache folder.
 Result<std::string> model_path(const CommonOptions& options);
 // Highest instruction set to use: the machine's, capped by BANYAN_ISA.
 Result<Isa> isa_from_environment();
-// engine_options and Engine::open, and a line that says what was opened.
-Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options);
+// engine_options and Engine::open, and a line that says what was opened. Without its tokenizer an
+// engine takes token ids only.
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options,
+                                            bool with_tokenizer = true);
 LogLevel log_level(const CommonOptions& options);
 Result<DType> parse_kv_type(const std::string& option, const std::string& text);
 

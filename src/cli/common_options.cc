@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/hub_cache.h"
 
 namespace banyan {
 namespace {
@@ -50,7 +51,10 @@ Result<RopeOverrides> rope_overrides(const CommonOptions& o) {
 }  // namespace
 
 void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
-  app.add_option("-m,--model", o.model, "GGUF file (default: SmolLM2-135M-Instruct)");
+  app.add_option("-m,--model", o.model,
+                 "GGUF file or Hugging Face folder (default: SmolLM2-135M-Instruct)");
+  app.add_option("--hf,--hf-repo", o.hub_model,
+                 "USER/MODEL[:QUANT] of the Hugging Face hub, from a local cache (also -hf)");
   app.add_flag("--json", o.json, "print JSON only");
   app.add_option("--log-level", o.log_level, "error, warn, info or debug");
   if (!engine) return;
@@ -92,6 +96,10 @@ Result<Isa> isa_from_environment() {
 }
 
 Result<std::string> model_path(const CommonOptions& o) {
+  if (!o.hub_model.empty()) {
+    if (o.model.empty()) return find_hub_model(o.hub_model, hub_caches());
+    return bad_input(fmt::format("-hf {} and {} are two models; give one", o.hub_model, o.model));
+  }
   if (!o.model.empty()) return o.model;
   std::string cache = environment("XDG_CACHE_HOME");
   if (cache.empty()) {
@@ -168,9 +176,10 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
       fmt::format("--log-level is \"{}\", expected error, warn, info or debug", o.log_level));
 }
 
-Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o) {
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_tokenizer) {
   auto options = engine_options(o);
   if (!options) return options.error();
+  options->with_tokenizer = with_tokenizer;
   auto engine = Engine::open(*options);
   if (!engine) return engine;
   const Engine& e = **engine;

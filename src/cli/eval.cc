@@ -40,7 +40,7 @@ Result<int> eval_logits(const LogitsOptions& o) {
   auto tokens = read_tokens(o.tokens);
   if (!tokens) return tokens.error();
   if (o.piece < 0) return bad_input(fmt::format("--piece is {}, expected at least 1", o.piece));
-  auto engine = open_engine(o.common);
+  auto engine = open_engine(o.common, /*with_tokenizer=*/false);
   if (!engine) return engine.error();
   std::vector<int> positions = o.positions;
   const int last = static_cast<int>(tokens->size()) - 1;

@@ -21,27 +21,44 @@ Json rope_json(const RopeSettings& rope) {
                {"freq_base", rope.freq_base},
                {"scaling", name(rope.scaling)}};
   if (rope.scaling != RopeScaling::kNone) json["factor"] = rope.factor;
-  if (rope.scaling == RopeScaling::kYarn) json["original_context"] = rope.original_context;
+  const bool has_original =
+      rope.scaling == RopeScaling::kYarn || rope.scaling == RopeScaling::kLongRope;
+  if (has_original) json["original_context"] = rope.original_context;
+  if (rope.scaling == RopeScaling::kLongRope) json["long"] = rope.long_divisors;
+  if (rope.attn_factor != 1) json["attention_factor"] = rope.attn_factor;
+  return json;
+}
+
+// The settings of full layers, those of sliding ones within; {} where positions turn nothing.
+Json ropes_json(const std::vector<RopeSettings>& ropes) {
+  if (ropes.empty()) return Json::object();
+  Json json = rope_json(ropes[0]);
+  if (ropes.size() > 1) json["sliding"] = rope_json(ropes[1]);
   return json;
 }
 
 Json facts_json(const ModelFacts& f) {
-  return {{"path", f.path},
-          {"architecture", f.architecture},
-          {"name", f.name},
-          {"license", f.license},
-          {"parameters", f.parameters},
-          {"bytes", f.bytes},
-          {"context_length", f.context_length},
-          {"layers", f.layers},
-          {"heads", f.heads},
-          {"kv_heads", f.kv_heads},
-          {"head_dim", f.head_dim},
-          {"vocab", f.vocab},
-          {"kv_bytes_per_token", f.kv_bytes_per_token},
-          {"types", f.types},
-          {"chat_template", f.chat_template},
-          {"rope", rope_json(f.rope)}};
+  Json json = {{"path", f.path},
+               {"architecture", f.architecture},
+               {"name", f.name},
+               {"license", f.license},
+               {"parameters", f.parameters},
+               {"bytes", f.bytes},
+               {"context_length", f.context_length},
+               {"layers", f.layers},
+               {"heads", f.heads},
+               {"kv_heads", f.kv_heads},
+               {"head_dim", f.head_dim},
+               {"vocab", f.vocab},
+               {"kv_bytes_per_token", f.kv_bytes_per_token},
+               {"types", f.types},
+               {"chat_template", f.chat_template},
+               {"rope", ropes_json(f.ropes)}};
+  if (f.sliding_layers > 0) {
+    json["sliding_window"] = {{"layers", f.sliding_layers}, {"window", f.window}};
+  }
+  if (f.experts > 0) json["experts"] = {{"count", f.experts}, {"used", f.experts_used}};
+  return json;
 }
 
 void print_table(const ModelFacts& f) {
@@ -64,7 +81,11 @@ void print_table(const ModelFacts& f) {
   for (const auto& [type, count] : f.types) types += fmt::format("{} {}  ", count, type);
   line("tensors", types);
   line("chat template", f.chat_template ? "yes" : "no");
-  line("rotary positions", rope_json(f.rope).dump());
+  if (f.sliding_layers > 0) {
+    line("sliding window", fmt::format("{} tokens in {} layers", f.window, f.sliding_layers));
+  }
+  if (f.experts > 0) line("experts", fmt::format("{} of {} a token", f.experts_used, f.experts));
+  line("rotary positions", f.ropes.empty() ? "none: learned" : ropes_json(f.ropes).dump());
 }
 
 Result<int> inspect(InspectOptions& o) {
@@ -90,7 +111,8 @@ Result<int> inspect(InspectOptions& o) {
 Command inspect_command() {
   auto o = std::make_shared<InspectOptions>();
   auto app = std::make_unique<CLI::App>("Says what a model file is.");
-  app->add_option("MODEL", o->model, "GGUF file (default: SmolLM2-135M-Instruct)");
+  app->add_option("MODEL", o->model,
+                  "GGUF file or Hugging Face folder (default: SmolLM2-135M-Instruct)");
   add_common_options(*app, o->common, /*engine=*/false);
   app->add_option("--ctk,--cache-type-k", o->common.k_type, "type of K: f32, f16 or bf16");
   app->add_option("--ctv,--cache-type-v", o->common.v_type, "type of V: f32, f16 or bf16");

@@ -6,16 +6,13 @@
 #include <fmt/format.h>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/printable.h"
 #include "engine/vocabulary.h"
 #include "tensor/cpu/cpu_ops.h"
 
 namespace banyan {
 namespace {
-
-KvShape kv_shape(const Hyperparameters& hp, const EngineOptions& options) {
-  return {hp.n_layers, hp.n_kv_heads, hp.head_dim, options.k_type, options.v_type};
-}
 
 Result<std::optional<ChatTemplate>> load_chat_template(const ModelFile& file,
                                                        const Tokenizer& tokenizer) {
@@ -41,6 +38,13 @@ Result<void> check_weight_types(const ModelFile& file) {
   return {};
 }
 
+// Positions that are learned end where their table ends.
+Result<void> check_context(const ModelFile& file, const Hyperparameters& hp, int context) {
+  if (hp.max_positions == 0 || context <= hp.max_positions) return {};
+  return bad_input(fmt::format("-c is {}, but {} has embeddings for {} positions", context,
+                               file.path(), hp.max_positions));
+}
+
 }  // namespace
 
 std::string_view name(FinishReason reason) {
@@ -57,34 +61,43 @@ std::string_view name(FinishReason reason) {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& given) {
   EngineOptions options = given;
-  auto file = ModelFile::open_gguf(options.model_path);
+  auto file = ModelFile::open(options.model_path);
   if (!file) return file.error();
   BANYAN_TRY(check_weight_types(*file));
-  auto model = load_model(*file, options.rope);
+  auto model = load_model(*file, options.rope, options.context);
   if (!model) return model.error();
-  auto tokenizer = load_tokenizer(*file);
-  if (!tokenizer) return tokenizer.error();
-  if (tokenizer->size() > model->hp.vocab) {
-    return bad_input(fmt::format("{}: the vocabulary has {} tokens, the embedding {} rows",
-                                 file->path(), tokenizer->size(), model->hp.vocab));
+  BANYAN_TRY(check_context(*file, model->hp, options.context));
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  if (options.with_tokenizer) {
+    auto loaded = load_tokenizer(*file);
+    if (!loaded) return loaded.error();
+    if (loaded->size() > model->hp.vocab) {
+      return bad_input(fmt::format("{}: the vocabulary has {} tokens, the embedding {} rows",
+                                   file->path(), loaded->size(), model->hp.vocab));
+    }
+    auto parsed = load_chat_template(*file, *loaded);
+    if (!parsed) return parsed.error();
+    tokenizer = *std::move(loaded);
+    chat_template = *std::move(parsed);
   }
-  auto chat_template = load_chat_template(*file, *tokenizer);
-  if (!chat_template) return chat_template.error();
 
   apply_isa_cap(options.isa);
   if (options.n_threads == 0) options.n_threads = ThreadPool::physical_cores();
   if (options.kv_budget_bytes == 0) options.kv_budget_bytes = available_memory() / 4;
-  auto pool = PanelPool::create(kv_shape(model->hp, options), options.kv_budget_bytes);
+  auto pool = PanelPool::create(kv_shapes(model->hp, options.k_type, options.v_type),
+                                options.kv_budget_bytes);
   if (!pool) return pool.error();
   return std::unique_ptr<Engine>(new Engine(std::move(options), *std::move(file), *std::move(model),
-                                            *std::move(tokenizer), *std::move(chat_template),
+                                            std::move(tokenizer), std::move(chat_template),
                                             *std::move(pool)));
 }
 
-Engine::Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tokenizer,
-               std::optional<ChatTemplate> chat_template, PanelPool pool)
+Engine::Engine(EngineOptions options, ModelFile file, Model model,
+               std::optional<Tokenizer> tokenizer, std::optional<ChatTemplate> chat_template,
+               PanelPool pool)
     : options_(std::move(options)),
-      context_given_(options_.context > 0),
+      context_binds_(options_.context > 0 || model.hp.max_positions > 0),
       file_(std::move(file)),
       model_(std::move(model)),
       tokenizer_(std::move(tokenizer)),
@@ -101,14 +114,19 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tok
       tree_(pool_),
       steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads},
              options_.plan_method, options_.max_rows) {
-  if (!context_given_) options_.context = model_.hp.context_length;
+  if (options_.context == 0) options_.context = model_.hp.context_length;
 }
 
 Engine::~Engine() = default;
 
+const Tokenizer& Engine::tokenizer() const {
+  BANYAN_CHECK(tokenizer_.has_value(), "an engine that was opened with its tokenizer");
+  return *tokenizer_;
+}
+
 std::vector<TokenId> Engine::encode_raw(std::string_view text) const {
-  const Vocabulary& v = tokenizer_.vocabulary();
-  std::vector<TokenId> tokens = tokenizer_.encode(text, Special::kParse);
+  const Vocabulary& v = tokenizer().vocabulary();
+  std::vector<TokenId> tokens = tokenizer().encode(text, Special::kParse);
   if (v.add_bos && v.bos >= 0) {
     tokens.insert(tokens.begin(), v.more_begins.begin(), v.more_begins.end());
     tokens.insert(tokens.begin(), v.bos);
@@ -126,8 +144,8 @@ Result<std::vector<TokenId>> Engine::encode_chat(std::span<const ChatMessage> me
     return bad_input(fmt::format("{}: chat template: {}", file_.path(), text.error().message));
   }
   // Most templates write BOS themselves; it must not stand there twice.
-  const Vocabulary& v = tokenizer_.vocabulary();
-  std::vector<TokenId> tokens = tokenizer_.encode(*text, Special::kParse);
+  const Vocabulary& v = tokenizer().vocabulary();
+  std::vector<TokenId> tokens = tokenizer().encode(*text, Special::kParse);
   if (v.add_bos && v.bos >= 0 && (tokens.empty() || tokens.front() != v.bos)) {
     tokens.insert(tokens.begin(), v.bos);
   }

@@ -82,8 +82,8 @@ class Engine {
 
   const EngineOptions& options() const { return options_; }  // resolved: no zeros for "default"
   const Model& model() const { return model_; }
-  const Tokenizer& tokenizer() const { return tokenizer_; }
-  int context() const;  // positions a sequence may have; as trained where not given
+  const Tokenizer& tokenizer() const;  // requires EngineOptions::with_tokenizer
+  int context() const;                 // positions a sequence may have; as trained where not given
   MemoryUse memory() const;
   const PanelPool& pool() const { return pool_; }
 
@@ -92,17 +92,17 @@ class Engine {
   StepRunner& steps() { return steps_; }
 
  private:
-  Engine(EngineOptions options, ModelFile file, Model model, Tokenizer tokenizer,
+  Engine(EngineOptions options, ModelFile file, Model model, std::optional<Tokenizer> tokenizer,
          std::optional<ChatTemplate> chat_template, PanelPool pool);
   Result<void> admit(const Request& request) const;
   Result<bool> prefill(SeqId seq, std::span<const TokenId> rest, int cached,
                        const Listener& listener);
 
   EngineOptions options_;
-  bool context_given_;
+  bool context_binds_;  // no answer may pass it
   ModelFile file_;
   Model model_;
-  Tokenizer tokenizer_;
+  std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   ThreadPool threads_;
   std::unique_ptr<CpuOps> ops_;

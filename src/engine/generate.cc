@@ -93,9 +93,9 @@ Result<void> Engine::admit(const Request& request) const {
   const size_t n = request.prompt.size();
   if (n == 0) return bad_input("the prompt is empty; give at least one token");
   for (const TokenId token : request.prompt) {
-    if (token < 0 || token >= tokenizer_.size()) {
+    if (token < 0 || token >= tokenizer().size()) {
       return bad_input(
-          fmt::format("token {} is not in the vocabulary of {} tokens", token, tokenizer_.size()));
+          fmt::format("token {} is not in the vocabulary of {} tokens", token, tokenizer().size()));
     }
   }
   if (n > static_cast<size_t>(context())) {
@@ -108,9 +108,9 @@ Result<void> Engine::admit(const Request& request) const {
     return bad_input(
         fmt::format("--kv-budget of {} holds {} tokens, the prompt has {}; raise it to at least {}",
                     format_bytes(pool_.budget_bytes()), positions, n,
-                    format_bytes((n / kPanelTokens + 1) * pool_.shape().panel_bytes())));
+                    format_bytes((n / kPanelTokens + 1) * pool_.panel_bytes())));
   }
-  BANYAN_TRY(validate(request.sampler, tokenizer_.size()));
+  BANYAN_TRY(validate(request.sampler, tokenizer().size()));
   return {};
 }
 
@@ -138,9 +138,10 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   BANYAN_TRY(admit(request));
   const auto prompt = std::span<const TokenId>(request.prompt);
   const int n_prompt = static_cast<int>(prompt.size());
-  // Without -c the answer may run past the context the model was trained with, if -n asks for it.
+  // Without -c the answer may run past the context the model was trained with, if -n asks for it
+  // and positions are not learned one by one.
   int max_tokens = request.max_tokens;
-  if (max_tokens < 0 || context_given_) {
+  if (max_tokens < 0 || context_binds_) {
     const int room = std::max(1, context() - n_prompt);
     max_tokens = max_tokens < 0 ? room : std::min(max_tokens, room);
   }
@@ -150,8 +151,8 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   tree_.reserve(sequence.seq(), n_prompt + max_tokens);
   steps_.reserve(n_prompt + max_tokens);
   // Embeddings may have more rows than there are tokens; those stand for nothing.
-  const auto n_tokens = static_cast<size_t>(tokenizer_.size());
-  Sampler sampler(sampler_of(request, tokenizer_), tokenizer_.size());
+  const auto n_tokens = static_cast<size_t>(tokenizer().size());
+  Sampler sampler(sampler_of(request, tokenizer()), tokenizer().size());
   for (const TokenId token : prompt) sampler.accept(token);
 
   Reply reply;
@@ -161,7 +162,7 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   reply.logprobs.reserve(max_tokens);
   reply.text.reserve(static_cast<size_t>(max_tokens) * 8);
   reply.finish = FinishReason::kLength;
-  ReplyText text(tokenizer_, request, listener, reply.text);
+  ReplyText text(tokenizer(), request, listener, reply.text);
 
   auto done =
       prefill(sequence.seq(), prompt.subspan(sequence.matched()), sequence.matched(), listener);
@@ -175,7 +176,7 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   for (int i = 0; i < max_tokens; ++i) {
     const Choice choice = sampler.sample(steps_.logits(0, 0).first(n_tokens));
     if (i == 0) first_token = now_ns();
-    if (tokenizer_.is_end(choice.token)) {
+    if (tokenizer().is_end(choice.token)) {
       reply.finish = FinishReason::kStop;
       break;
     }

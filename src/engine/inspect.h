@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "model/rope.h"
@@ -27,7 +28,11 @@ struct ModelFacts {
   uint64_t kv_bytes_per_token = 0;   // with the KV types given
   std::map<std::string, int> types;  // tensors of each type
   bool chat_template = false;
-  RopeSettings rope;
+  int sliding_layers = 0;  // that see `window` keys only
+  int window = 0;
+  int experts = 0;  // 0: no mixture
+  int experts_used = 0;
+  std::vector<RopeSettings> ropes;  // of full layers, then of those that slide; may be empty
 };
 
 Result<ModelFacts> inspect_model(const std::string& path, DType k_type, DType v_type);

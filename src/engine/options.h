@@ -19,7 +19,8 @@ enum class AttentionDevice {
 };
 
 struct EngineOptions {
-  std::string model_path;        // a GGUF file
+  std::string model_path;        // a GGUF file (first shard of several) or a Hugging Face folder
+  bool with_tokenizer = true;    // false: token ids only, and the model needs to have none
   int n_threads = 0;             // 0: physical cores
   int context = 0;               // 0: as trained
   uint64_t kv_budget_bytes = 0;  // 0: a quarter of free memory

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 #include "base/clock.h"
 
@@ -15,15 +17,29 @@ StepRunner::StepRunner(const Model& model, PanelPool& pool, KvTree& tree, StepDe
       tree_(tree),
       device_(device),
       method_(method),
-      shape_{model.hp.n_heads, model.hp.n_kv_heads, model.hp.head_dim},
-      activations_(model.hp, max_rows) {
+      activations_(model, max_rows),
+      plans_(model.hp.groups.size()) {
+  for (const LayerGroup& group : model.hp.groups) {
+    shapes_.push_back({group.n_heads, group.n_kv_heads, model.hp.head_dim, group.window});
+  }
   for (int layer = 0; layer < model.hp.n_layers; ++layer) planes_.push_back(pool.planes(layer));
 }
 
 void StepRunner::reserve(int64_t positions) {
   const auto refs = static_cast<size_t>(positions / kPanelTokens) + 64;  // and node borders
   refs_.reserve(refs);
-  plan_.refs.reserve(refs);
+  for (Plan& plan : plans_) plan.refs.reserve(refs);
+}
+
+// Positions that are learned one by one end somewhere.
+Result<void> StepRunner::check_positions(std::span<const Piece> pieces) const {
+  const int most = model_.hp.max_positions;
+  if (most == 0) return {};
+  for (const Piece& piece : pieces) {
+    if (tree_.length(piece.seq) + piece.tokens.size() <= static_cast<size_t>(most)) continue;
+    return bad_input(fmt::format("the model has embeddings for {} positions, and no more", most));
+  }
+  return {};
 }
 
 // Either all pieces get their slots or none does.
@@ -117,11 +133,15 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
     wanted += piece.logit_indices.size();
   }
   BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
+  BANYAN_TRY(check_positions(pieces));
   BANYAN_TRY(extend(pieces));
   order_pieces(pieces);
   view_tree(pieces);
-  make_plan(method_, {nodes_, refs_, sequences_, positions_}, shape_, {device_.n_workers}, plan_);
-  device_.attention->prepare(plan_, planes_[0].shape, model_.hp.n_heads);
+  for (size_t group = 0; group < plans_.size(); ++group) {
+    make_plan(method_, {nodes_, refs_, sequences_, positions_}, shapes_[group], {device_.n_workers},
+              plans_[group]);
+    device_.attention->prepare(plans_[group], planes_[0].shape, shapes_[group].n_heads);
+  }
   plan_ns_ += now_ns() - plan_start;
 
   logit_rows_.clear();
@@ -135,7 +155,7 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
   const int64_t vocab = model_.hp.vocab;
   logits_.reserve_discarding(wanted * vocab);
   const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
-  forward(model_, {tokens_, slots_, &plan_, planes_, logit_rows_}, *device_.ops, *device_.attention,
+  forward(model_, {tokens_, slots_, plans_, planes_, logit_rows_}, *device_.ops, *device_.attention,
           activations_, logits, times_);
   return {};
 }

@@ -58,13 +58,14 @@ class StepRunner {
 
   int max_rows() const { return activations_.max_rows(); }
   const StepTimes& times() const { return times_; }  // summed over all steps
-  const Plan& plan() const { return plan_; }         // of the last step
+  const Plan& plan() const { return plans_[0]; }     // of the last step, for the first layer group
   double plan_ms() const { return plan_ns_ * 1e-6; }
   uint64_t activation_bytes() const {
     return activations_.bytes() + logits_.size() * sizeof(float);
   }
 
  private:
+  Result<void> check_positions(std::span<const Piece> pieces) const;
   Result<void> extend(std::span<const Piece> pieces);
   void order_pieces(std::span<const Piece> pieces);
   void view_tree(std::span<const Piece> pieces);
@@ -73,13 +74,13 @@ class StepRunner {
   KvTree& tree_;
   StepDevice device_;
   PlanMethod method_;
-  RowShape shape_;
+  std::vector<RowShape> shapes_;  // of the layer groups
   std::vector<KvPlanes> planes_;  // [n_layers]
   Activations activations_;
   AlignedArray<float> logits_;  // [wanted][vocab]
   StepTimes times_;
   int64_t plan_ns_ = 0;
-  Plan plan_;
+  std::vector<Plan> plans_;  // one for each layer group
 
   // Scratch of a step, kept for its capacity.
   std::vector<NodeId> path_nodes_;    // paths of all pieces, one after another

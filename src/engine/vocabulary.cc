@@ -139,6 +139,7 @@ Result<Vocabulary> read_vocabulary(const ModelFile& file) {
 }
 
 Result<Tokenizer> load_tokenizer(const ModelFile& file) {
+  if (file.format() == ModelFormat::kFolder) return load_folder_tokenizer(file.path());
   auto vocabulary = read_vocabulary(file);
   if (!vocabulary) return vocabulary.error();
   auto tokenizer = Tokenizer::create(*std::move(vocabulary));

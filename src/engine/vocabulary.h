@@ -14,7 +14,8 @@ namespace banyan {
 // kBadInput names the file and the key that is missing or of a wrong type or length.
 Result<Vocabulary> read_vocabulary(const ModelFile& file);
 
-// read_vocabulary and Tokenizer::create, the file's name in every error.
+// read_vocabulary (of a folder read_folder_vocabulary) and Tokenizer::create, the file's name in
+// every error.
 Result<Tokenizer> load_tokenizer(const ModelFile& file);
 
 // The vocabulary of a Hugging Face folder, its chat template included: tokenizer.json (or

@@ -75,17 +75,6 @@ Result<std::optional<int64_t>> find_integer(const GgufReader& reader, const Meta
   return reader.error(fmt::format("metadata key '{}' must be an integer", key));
 }
 
-// Refuses one part of a model that is spread over several files.
-Result<void> check_whole(const GgufReader& reader, const Metadata& metadata) {
-  const auto n_shards = find_integer(reader, metadata, "split.count");
-  if (!n_shards) return n_shards.error();
-  if (n_shards->value_or(1) <= 1) return {};
-  return reader.error(fmt::format(
-      "it is one of {} shards of a model; shards come later, a model in one file can be read "
-      "(llama-gguf-split --merge makes one)",
-      **n_shards));
-}
-
 Result<uint64_t> data_alignment(const GgufReader& reader, const Metadata& metadata) {
   const auto stated = find_integer(reader, metadata, "general.alignment");
   if (!stated) return stated.error();
@@ -226,7 +215,6 @@ Result<ParsedGguf> parse_gguf(std::span<const std::byte> bytes, const std::strin
   if (!header) return header.error();
   auto metadata = read_gguf_metadata(reader, header->n_metadata);
   if (!metadata) return metadata.error();
-  BANYAN_TRY(check_whole(reader, *metadata));
   const auto alignment = data_alignment(reader, *metadata);
   if (!alignment) return alignment.error();
 

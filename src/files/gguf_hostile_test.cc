@@ -170,11 +170,6 @@ TEST(GgufMetadata, ArraysOfArraysAreRefused) {
   expect_refused(GgufWriter().set_raw("x", 9, nested), "array of arrays");
 }
 
-TEST(GgufMetadata, OneOfSeveralShardsIsNamed) {
-  expect_refused(GgufWriter().set("split.count", uint16_t{3}), "one of 3 shards");
-  expect_refused(GgufWriter().set("split.count", "three"), "must be an integer");
-}
-
 TEST(GgufMetadata, AlignmentMustBeAPowerOfTwoInRange) {
   for (const int64_t alignment : {INT64_MIN, int64_t{-32}, int64_t{0}, int64_t{1}, int64_t{4},
                                   int64_t{12}, int64_t{33}, int64_t{1} << 21, INT64_MAX}) {

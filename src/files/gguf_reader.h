@@ -9,7 +9,6 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -69,8 +68,6 @@ class GgufReader {
   const std::string& file_name_;
   uint64_t position_ = 0;  // <= bytes_.size()
 };
-
-using Metadata = std::map<std::string, MetaValue, std::less<>>;
 
 // Reads `count` keys and their values. Keys are printable ASCII and differ.
 Result<Metadata> read_gguf_metadata(GgufReader& reader, uint64_t count);

@@ -150,13 +150,6 @@ TEST(Gguf, FileWithoutTensorsOrMetadataIsFine) {
   }
 }
 
-TEST(Gguf, OnlyShardOfASplitIsAWholeModel) {
-  for (const uint16_t count : {uint16_t{0}, uint16_t{1}}) {
-    const auto bytes = GgufWriter().set("split.count", count).build();
-    EXPECT_TRUE(parse_gguf(bytes, "test"));
-  }
-}
-
 TEST(Gguf, LargeVocabularyIsRead) {
   std::vector<std::string> tokens(49152);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = "token" + std::to_string(i);

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
@@ -19,10 +21,10 @@ std::string_view type_name(const MetaValue& value) {
   return kNames[value.index()];
 }
 
-Error wrong_type(const std::string& path, std::string_view key, const MetaValue& value,
+Error wrong_type(const ModelFile& file, std::string_view key, const MetaValue& value,
                  std::string_view wanted) {
-  return bad_input(fmt::format("GGUF file '{}': metadata key '{}' is {}; {} would be right", path,
-                               printable(key), type_name(value), wanted));
+  return file.metadata_error(fmt::format("metadata key '{}' is {}; {} would be right",
+                                         printable(key), type_name(value), wanted));
 }
 
 // The value of a key as a T; nothing if absent, an error if of another type.
@@ -32,7 +34,7 @@ Result<std::optional<T>> find_as(const ModelFile& file, std::string_view key,
   const MetaValue* value = file.find(key);
   if (value == nullptr) return std::optional<T>();
   if (const T* typed = std::get_if<T>(value)) return std::optional<T>(*typed);
-  return wrong_type(file.path(), key, *value, wanted);
+  return wrong_type(file, key, *value, wanted);
 }
 
 }  // namespace
@@ -46,20 +48,37 @@ Weight TensorInfo::weight() const {
   return weight;
 }
 
-Result<ModelFile> ModelFile::open_gguf(const std::string& path) {
-  auto mapped = MappedFile::open(path);
-  if (!mapped) return mapped.error();
-  auto parsed = parse_gguf(mapped->bytes(), path);
-  if (!parsed) return parsed.error();
-  ModelFile file;
-  file.path_ = path;
-  file.file_ = std::move(*mapped);
-  file.metadata_ = std::move(parsed->metadata);
-  file.tensors_ = std::move(parsed->tensors);
-  for (size_t i = 0; i < file.tensors_.size(); ++i) {
-    file.tensor_index_.emplace(file.tensors_[i].name, i);
+Result<ModelFile> ModelFile::open(const std::string& path) {
+  std::error_code ignored;  // what cannot be looked at cannot be opened either, and that is said
+  if (std::filesystem::is_directory(path, ignored)) return open_folder(path);
+  if (path.ends_with(".safetensors")) {
+    return bad_input(
+        fmt::format("'{}' is a part of a Hugging Face model; the folder that it lies in "
+                    "can be read",
+                    path));
   }
-  return file;
+  return open_gguf(path);
+}
+
+uint64_t ModelFile::file_bytes() const {
+  uint64_t bytes = 0;
+  for (const MappedFile& file : files_) bytes += file.bytes().size();
+  return bytes;
+}
+
+Result<void> ModelFile::add_tensors(std::vector<TensorInfo> tensors, const std::string& file_name) {
+  for (TensorInfo& tensor : tensors) {
+    if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
+      return bad_input(fmt::format("'{}': tensor '{}' is in another file of the model too",
+                                   file_name, printable(tensor.name)));
+    }
+    tensors_.push_back(std::move(tensor));
+  }
+  return {};
+}
+
+Error ModelFile::metadata_error(std::string_view what) const {
+  return bad_input(fmt::format("{}: {}", metadata_place_, what));
 }
 
 const MetaValue* ModelFile::find(std::string_view key) const {

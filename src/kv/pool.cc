@@ -22,41 +22,26 @@ uint64_t align_up(uint64_t bytes) {
 
 }  // namespace
 
-Result<PanelPool> PanelPool::create(const KvShape& shape, uint64_t budget_bytes) {
-  BANYAN_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
-               "a KV shape has layers, heads and dimensions");
-  const uint64_t panel_bytes = shape.panel_bytes();
-  if (budget_bytes < panel_bytes) {
+Result<PanelPool> PanelPool::create(std::span<const KvShape> shapes, uint64_t budget_bytes) {
+  PanelPool pool;
+  for (const KvShape& shape : shapes) {
+    BANYAN_CHECK(shape.n_layers > 0 && shape.n_kv_heads > 0 && shape.head_dim > 0,
+                 "a KV shape has layers, heads and dimensions");
+    pool.panel_bytes_ += shape.panel_bytes();
+  }
+  BANYAN_CHECK(pool.panel_bytes_ > 0, "a pool is for some layers");
+  if (budget_bytes < pool.panel_bytes_) {
     return bad_input(
         fmt::format("--kv-budget {} ({} bytes) is too small: {} positions of this model's KV need "
                     "{} bytes ({})",
-                    format_bytes(budget_bytes), budget_bytes, kPanelTokens, panel_bytes,
-                    format_bytes(panel_bytes)));
+                    format_bytes(budget_bytes), budget_bytes, kPanelTokens, pool.panel_bytes_,
+                    format_bytes(pool.panel_bytes_)));
   }
-
-  PanelPool pool;
-  pool.shape_ = shape;
   pool.budget_bytes_ = budget_bytes;
   // The highest id stays free, so that counts of panels fit PanelId too.
-  pool.capacity_ = static_cast<uint32_t>(
-      std::min<uint64_t>(budget_bytes / panel_bytes, std::numeric_limits<PanelId>::max() - 1));
-  // No overflow: capacity * panel bytes <= budget, and what alignment adds is checked below.
-  pool.k_plane_bytes_ = align_up(uint64_t{pool.capacity_} * shape.k_panel_bytes());
-  pool.v_plane_bytes_ = align_up(uint64_t{pool.capacity_} * shape.v_panel_bytes());
-  const uint64_t planes = uint64_t(shape.n_layers) * shape.n_kv_heads;
-  const std::optional<uint64_t> bytes =
-      checked_mul(pool.k_plane_bytes_ + pool.v_plane_bytes_, planes);
-  if (!bytes) {
-    return bad_input(
-        fmt::format("--kv-budget {} is larger than an address space", format_bytes(budget_bytes)));
-  }
-  Result<PageReservation> memory = PageReservation::reserve(*bytes);
-  if (!memory) {
-    return Error{memory.error().code,
-                 fmt::format("--kv-budget {} cannot be had: {}", format_bytes(budget_bytes),
-                             memory.error().message)};
-  }
-  pool.memory_ = std::move(memory).value();
+  pool.capacity_ = static_cast<uint32_t>(std::min<uint64_t>(
+      budget_bytes / pool.panel_bytes_, std::numeric_limits<PanelId>::max() - 1));
+  if (Result<void> reserved = pool.reserve(shapes); !reserved) return reserved.error();
   try {
     pool.free_.reserve(pool.capacity_);  // untouched pages until panels are released
   } catch (const std::bad_alloc&) {
@@ -64,6 +49,42 @@ Result<PanelPool> PanelPool::create(const KvShape& shape, uint64_t budget_bytes)
                               format_bytes(budget_bytes)));
   }
   return pool;
+}
+
+// Lays out [layer][K planes of all heads, V planes of all heads].
+Result<void> PanelPool::reserve(std::span<const KvShape> shapes) {
+  const auto too_large = [this] {
+    return bad_input(
+        fmt::format("--kv-budget {} is larger than an address space", format_bytes(budget_bytes_)));
+  };
+  std::vector<uint64_t> offsets;
+  uint64_t total = 0;
+  for (const KvShape& shape : shapes) {
+    // No overflow: capacity * panel bytes <= budget, and what alignment adds is checked.
+    const uint64_t k_plane = align_up(uint64_t{capacity_} * shape.k_panel_bytes());
+    const uint64_t v_plane = align_up(uint64_t{capacity_} * shape.v_panel_bytes());
+    const auto layer = checked_mul(k_plane + v_plane, shape.n_kv_heads);
+    for (int i = 0; i < shape.n_layers; ++i) {
+      layers_.push_back({shape, nullptr, nullptr, k_plane, v_plane});
+      offsets.push_back(total);
+      const auto next = layer ? checked_add(total, *layer) : layer;
+      if (!next) return too_large();
+      total = *next;
+    }
+  }
+  Result<PageReservation> memory = PageReservation::reserve(total);
+  if (!memory) {
+    return Error{memory.error().code,
+                 fmt::format("--kv-budget {} cannot be had: {}", format_bytes(budget_bytes_),
+                             memory.error().message)};
+  }
+  memory_ = std::move(memory).value();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    KvPlanes& planes = layers_[i];
+    planes.k = memory_.data() + offsets[i];
+    planes.v = planes.k + planes.k_head_stride * planes.shape.n_kv_heads;
+  }
+  return {};
 }
 
 std::optional<PanelId> PanelPool::allocate() {
@@ -88,16 +109,8 @@ void PanelPool::release(PanelId panel) {
 }
 
 KvPlanes PanelPool::planes(int layer) const {
-  BANYAN_CHECK(layer >= 0 && layer < shape_.n_layers, "a layer of this pool");
-  const uint64_t layer_bytes = (k_plane_bytes_ + v_plane_bytes_) * shape_.n_kv_heads;
-  std::byte* base = memory_.data() + layer * layer_bytes;
-  KvPlanes planes;
-  planes.shape = shape_;
-  planes.k = base;
-  planes.v = base + k_plane_bytes_ * shape_.n_kv_heads;
-  planes.k_head_stride = k_plane_bytes_;
-  planes.v_head_stride = v_plane_bytes_;
-  return planes;
+  BANYAN_CHECK(layer >= 0 && static_cast<size_t>(layer) < layers_.size(), "a layer of this pool");
+  return layers_[layer];
 }
 
 }  // namespace banyan

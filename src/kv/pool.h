@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The memory of all KV: panels of one layer group from one reservation under one budget.
-// Thread rule: engine thread only.
+// The memory of all KV: panels from one reservation under one budget. A panel holds its positions
+// for all layers, whose shapes may differ. Thread rule: engine thread only.
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -16,10 +17,14 @@ namespace banyan {
 
 class PanelPool {
  public:
-  // Room for floor(budget_bytes / shape.panel_bytes()) panels. Address space is taken now, memory
-  // as panels are first written. kBadInput if not even one panel fits, kFailed if the address space
-  // cannot be had; both name --kv-budget. Requires a shape whose counts are all > 0.
-  static Result<PanelPool> create(const KvShape& shape, uint64_t budget_bytes);
+  // Room for floor(budget_bytes / panel_bytes()) panels. `shapes`: of runs of layers, one after
+  // another, n_layers in each. Address space is taken now, memory as panels are first written.
+  // kBadInput if not even one panel fits, kFailed if the address space cannot be had; both name
+  // --kv-budget. Requires shapes whose counts are all > 0.
+  static Result<PanelPool> create(std::span<const KvShape> shapes, uint64_t budget_bytes);
+  static Result<PanelPool> create(const KvShape& shape, uint64_t budget_bytes) {
+    return create(std::span(&shape, 1), budget_bytes);
+  }
 
   // A panel with unspecified contents (zeros, or what an earlier owner wrote); nothing when the
   // budget is used up. O(1), no heap allocation.
@@ -28,28 +33,29 @@ class PanelPool {
   // Gives back a panel of allocate(). O(1), no heap allocation.
   void release(PanelId panel);
 
-  // The planes of one layer, layer in [0, n_layers). Every plane begins at a multiple of 64 bytes
-  // and holds `capacity()` panels.
+  // The planes of one layer, counted through all shapes. Every plane begins at a multiple of 64
+  // bytes and holds `capacity()` panels.
   KvPlanes planes(int layer) const;
 
-  const KvShape& shape() const { return shape_; }
-  uint32_t capacity() const { return capacity_; }  // panels
-  uint32_t used() const { return used_; }          // panels
-  uint64_t used_bytes() const { return used_ * shape_.panel_bytes(); }
-  uint64_t peak_bytes() const { return peak_ * shape_.panel_bytes(); }
+  uint64_t panel_bytes() const { return panel_bytes_; }  // in all planes
+  uint32_t capacity() const { return capacity_; }        // panels
+  uint32_t used() const { return used_; }                // panels
+  uint64_t used_bytes() const { return used_ * panel_bytes_; }
+  uint64_t peak_bytes() const { return peak_ * panel_bytes_; }
   uint64_t budget_bytes() const { return budget_bytes_; }
 
  private:
-  KvShape shape_;
+  Result<void> reserve(std::span<const KvShape> shapes);
+
+  uint64_t panel_bytes_ = 0;
   uint64_t budget_bytes_ = 0;
-  uint64_t k_plane_bytes_ = 0;  // of one head of one layer, a multiple of 64
-  uint64_t v_plane_bytes_ = 0;
+  std::vector<KvPlanes> layers_;
   uint32_t capacity_ = 0;
   uint32_t used_ = 0;
   uint32_t peak_ = 0;
   uint32_t next_fresh_ = 0;    // panels [next_fresh_, capacity_) were never used
   std::vector<PanelId> free_;  // released ones, last in first out; capacity: capacity_
-  PageReservation memory_;     // [layer][K planes of all heads, V planes of all heads]
+  PageReservation memory_;
 };
 
 }  // namespace banyan

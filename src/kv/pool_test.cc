@@ -119,5 +119,39 @@ TEST(PanelPool, PanelsOverlapInNoPlaneAndPlanesAreAligned) {
                     11);
 }
 
+// Layers of a model may have different numbers of KV heads.
+TEST(PanelPool, LayersOfDifferentShapesLieApart) {
+  const KvShape shapes[] = {{.n_layers = 2, .n_kv_heads = 3, .head_dim = 5},
+                            {.n_layers = 1, .n_kv_heads = 1, .head_dim = 16},
+                            {.n_layers = 1, .n_kv_heads = 2, .head_dim = 5}};
+  uint64_t panel_bytes = 0;
+  for (const KvShape& shape : shapes) panel_bytes += shape.panel_bytes();
+  auto created = PanelPool::create(shapes, 5 * panel_bytes + 1);
+  ASSERT_TRUE(created) << created.error().message;
+  PanelPool pool = std::move(created).value();
+  EXPECT_EQ(pool.panel_bytes(), panel_bytes);
+  ASSERT_EQ(pool.capacity(), 5U);
+  while (pool.allocate()) {
+  }
+  EXPECT_EQ(pool.used_bytes(), 5 * panel_bytes);
+  const auto for_each = [&](auto&& f) {
+    uint8_t pattern = 1;
+    for (int layer = 0; layer < 4; ++layer) {
+      const KvPlanes planes = pool.planes(layer);
+      EXPECT_EQ(planes.shape.n_kv_heads, layer < 2 ? 3 : layer - 1 == 1 ? 1 : 2);
+      for (int head = 0; head < planes.shape.n_kv_heads; ++head) {
+        for (PanelId panel = 0; panel < 5; ++panel) {
+          f(planes.k_panel(head, panel), planes.shape.k_panel_bytes(), pattern++);
+          f(planes.v_panel(head, panel), planes.shape.v_panel_bytes(), pattern++);
+        }
+      }
+    }
+  };
+  for_each([](std::byte* at, uint32_t bytes, uint8_t pattern) { std::memset(at, pattern, bytes); });
+  for_each([](const std::byte* at, uint32_t bytes, uint8_t pattern) {
+    for (uint32_t i = 0; i < bytes; ++i) ASSERT_EQ(std::to_integer<uint8_t>(at[i]), pattern);
+  });
+}
+
 }  // namespace
 }  // namespace banyan

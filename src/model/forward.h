@@ -10,6 +10,7 @@
 #include "attention/executor.h"
 #include "attention/plan.h"
 #include "base/buffer.h"
+#include "model/experts.h"
 #include "model/model.h"
 #include "tensor/ops.h"
 
@@ -22,11 +23,11 @@ struct StepTimes {
   int64_t other_ns = 0;
 };
 
-// Everything a step feeds to the model. Rows as in `plan`; the KV slots exist already.
+// Everything a step feeds to the model. Rows as in the plans; the KV slots exist already.
 struct StepInputs {
   std::span<const TokenId> tokens;       // [rows]
   std::span<const KvSlot> slots;         // [rows]
-  const Plan* plan = nullptr;            // row_pos: [rows]
+  std::span<const Plan> plans;           // one for each layer group; row_pos: [rows], alike
   std::span<const KvPlanes> planes;      // [n_layers]
   std::span<const uint32_t> logit_rows;  // rows whose logits are wanted, ascending
 };
@@ -34,18 +35,29 @@ struct StepInputs {
 // Activations of a step of at most `max_rows` rows, taken once.
 class Activations {
  public:
-  Activations(const Hyperparameters& hp, int max_rows);
+  Activations(const Model& model, int max_rows);
   int max_rows() const { return max_rows_; }
   uint64_t bytes() const { return memory_.size() * sizeof(float); }
 
  private:
-  friend void forward(const Model&, const StepInputs&, Ops&, AttentionExecutor&, Activations&,
-                      Matrix, StepTimes&);
+  friend class Pass;
   int max_rows_;
   AlignedArray<float> memory_;
-  // Views into memory_, each [max_rows][..].
+  // Views into memory_, each [max_rows][..] of the widest layer; empty where the model has no use
+  // for them.
   Matrix residual_, normed_, q_, k_, v_, attended_, gate_, up_;
-  std::vector<float> cos_, sin_;
+  Matrix ffn_normed_;  // where attention and feed-forward read the same residual
+  Matrix block_;       // what a block adds, where it is not added at once
+  Matrix qkv_;         // q, k and v head by head
+  Matrix scores_;      // of experts
+  Matrix gathered_;    // rows of one expert
+  struct Angles {
+    std::vector<float> cos, sin;
+  };
+  std::vector<Angles> angles_;  // one for each Rope
+  std::vector<RopeAngles> rope_;
+  std::vector<TokenId> position_rows_;
+  Routing routing_;
 };
 
 // One pass over `in.tokens`: writes their K and V, and the logits of in.logit_rows to `logits`,

@@ -21,8 +21,8 @@ struct Recipe {
   float eps = 1e-5F;
   std::string skip_key;
   std::string skip_tensor;
-  std::string odd_tensor;   // gets one row more than it should have
-  std::string half_tensor;  // stored as F16
+  std::string odd_tensor;  // gets one row more than it should have
+  std::string q8_tensor;   // stored as Q8_0
   bool output = true;
   std::function<void(GgufWriter&)> more = [](GgufWriter&) {};
 };
@@ -48,8 +48,8 @@ GgufWriter image(const Recipe& r) {
     if (name == r.odd_tensor) ++dims.back();
     int64_t n = 1;
     for (const int64_t dim : dims) n *= dim;
-    if (name == r.half_tensor) {
-      w.add_tensor(name, dims, DType::kF16, std::vector<std::byte>(n * 2));
+    if (name == r.q8_tensor) {
+      w.add_tensor(name, dims, DType::kQ8_0, std::vector<std::byte>(n / 32 * 34));
     } else {
       w.add_tensor(name, dims, std::vector<float>(n, 0.5F));
     }
@@ -105,22 +105,22 @@ TEST_F(Load, BindsEveryTensorToItsRole) {
   EXPECT_EQ(model->hp.n_layers, 2);
   EXPECT_EQ(model->hp.head_dim, 8);
   EXPECT_EQ(model->hp.vocab, kVocab);
-  EXPECT_EQ(model->rope.settings().rot_dim, 8);
-  EXPECT_TRUE(model->rope.settings().interleaved);
-  EXPECT_NE(model->output.data, model->token_embedding.data);
+  EXPECT_EQ(model->ropes[0].settings().rot_dim, 8);
+  EXPECT_TRUE(model->ropes[0].settings().interleaved);
+  EXPECT_NE(model->output.weight.data, model->token_embedding.data);
   ASSERT_EQ(model->layers.size(), 2U);
   for (const LayerWeights& layer : model->layers) {
-    EXPECT_EQ(layer.q.rows, 32);
-    EXPECT_EQ(layer.k.rows, 16);
-    EXPECT_EQ(layer.v.rows, 16);
-    EXPECT_EQ(layer.gate.rows, 48);
-    EXPECT_EQ(layer.up.rows, 48);
-    EXPECT_EQ(layer.down.rows, 32);
-    EXPECT_EQ(layer.down.cols, 48);
-    EXPECT_EQ(layer.attention_norm[31], 0.5F);
-    EXPECT_EQ(layer.ffn_norm[0], 0.5F);
+    EXPECT_EQ(layer.q.weight.rows, 32);
+    EXPECT_EQ(layer.k.weight.rows, 16);
+    EXPECT_EQ(layer.v.weight.rows, 16);
+    EXPECT_EQ(layer.ffn.gate.weight.rows, 48);
+    EXPECT_EQ(layer.ffn.up.weight.rows, 48);
+    EXPECT_EQ(layer.ffn.down.weight.rows, 32);
+    EXPECT_EQ(layer.ffn.down.weight.cols, 48);
+    EXPECT_EQ(layer.attention_norm.weight[31], 0.5F);
+    EXPECT_EQ(layer.ffn_norm.weight[0], 0.5F);
   }
-  EXPECT_NE(model->layers[0].q.data, model->layers[1].q.data);
+  EXPECT_NE(model->layers[0].q.weight.data, model->layers[1].q.weight.data);
 }
 
 TEST_F(Load, TiesTheOutputToTheEmbeddingWhereTheFileHasNone) {
@@ -128,7 +128,7 @@ TEST_F(Load, TiesTheOutputToTheEmbeddingWhereTheFileHasNone) {
   recipe.output = false;
   const auto model = load(recipe);
   ASSERT_TRUE(model.has_value()) << model.error().message;
-  EXPECT_EQ(model->output.data, model->token_embedding.data);
+  EXPECT_EQ(model->output.weight.data, model->token_embedding.data);
 }
 
 TEST_F(Load, NamesWhatIsMissing) {
@@ -154,9 +154,9 @@ TEST_F(Load, NamesTensorsOfAWrongShapeOrType) {
     recipe.odd_tensor = name;
     expect_refused(recipe, name);
   }
-  Recipe half;
-  half.half_tensor = "blk.1.ffn_norm.weight";
-  expect_refused(half, "expected F32");
+  Recipe rounded;
+  rounded.q8_tensor = "blk.1.ffn_norm.weight";
+  expect_refused(rounded, "expected F32");
 }
 
 TEST_F(Load, RefusesSizesThatCannotBe) {
@@ -230,7 +230,7 @@ TEST_F(Load, OverridesReplaceTheFilesWord) {
   overrides.original_context = 64;
   const auto model = load(recipe, overrides);
   ASSERT_TRUE(model.has_value()) << model.error().message;
-  const RopeSettings& rope = model->rope.settings();
+  const RopeSettings& rope = model->ropes[0].settings();
   EXPECT_EQ(rope.scaling, RopeScaling::kYarn);
   EXPECT_EQ(rope.factor, 2.0);
   EXPECT_EQ(rope.freq_base, 5000.0);

@@ -27,8 +27,26 @@ std::string_view name(RopeScaling scaling) {
       return "linear";
     case RopeScaling::kYarn:
       return "yarn";
+    case RopeScaling::kLlama3:
+      return "llama3";
+    case RopeScaling::kLongRope:
+      return "longrope";
   }
   return "none";
+}
+
+std::vector<float> llama3_divisors(int rot_dim, double freq_base, double factor,
+                                   double original_context, double low_freq_factor,
+                                   double high_freq_factor) {
+  std::vector<float> divisors;
+  for (int i = 0; i < rot_dim / 2; ++i) {
+    const double frequency = std::pow(freq_base, -2.0 * i / rot_dim);
+    const double turns = original_context * frequency / (2 * std::numbers::pi);
+    const double keep =
+        std::clamp((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0.0, 1.0);
+    divisors.push_back(static_cast<float>(1 / ((1 - keep) / factor + keep)));
+  }
+  return divisors;
 }
 
 Result<void> validate(const RopeSettings& s) {
@@ -43,27 +61,33 @@ Result<void> validate(const RopeSettings& s) {
     return bad_input(
         fmt::format("rope scaling factor {} must lie between 0 and 1000000", s.factor));
   }
+  if (!positive(s.attn_factor)) return bad_input("the rope attention factor must be above 0");
   if (s.scaling == RopeScaling::kYarn) {
     if (s.original_context <= 0) return bad_input("YaRN needs the original context length");
-    if (!positive(s.attn_factor) || !positive(s.beta_fast) || !positive(s.beta_slow) ||
-        !std::isfinite(s.ext_factor) || s.ext_factor < 0 || s.ext_factor > 1) {
-      return bad_input(
-          "YaRN's attention factor and betas must be above 0, its extension factor in [0, 1]");
+    if (!positive(s.beta_fast) || !positive(s.beta_slow) || !std::isfinite(s.ext_factor) ||
+        s.ext_factor < 0 || s.ext_factor > 1) {
+      return bad_input("YaRN's betas must be above 0, its extension factor in [0, 1]");
     }
   }
   return {};
 }
 
-Rope::Rope(const RopeSettings& settings, std::span<const float> divisors) : settings_(settings) {
+Rope::Rope(const RopeSettings& settings, std::span<const float> divisors)
+    : settings_(settings), attention_factor_(settings.attn_factor) {
   const RopeSettings& s = settings_;
   const int pairs = s.rot_dim / 2;
   frequency_.resize(pairs);
   double low = 0;
   double high = 0;
   if (s.scaling == RopeScaling::kYarn) {
-    low = std::max(0.0, std::floor(pair_of_turns(s.beta_fast, s)));
-    high = std::min(s.rot_dim - 1.0, std::ceil(pair_of_turns(s.beta_slow, s)));
-    attention_factor_ = s.attn_factor;
+    low = pair_of_turns(s.beta_fast, s);
+    high = pair_of_turns(s.beta_slow, s);
+    if (s.truncate) {
+      low = std::floor(low);
+      high = std::ceil(high);
+    }
+    low = std::max(0.0, low);
+    high = std::min(s.rot_dim - 1.0, high);
     if (s.ext_factor != 0) attention_factor_ *= 0.1 * std::log(s.factor) + 1.0;
   }
   for (int i = 0; i < pairs; ++i) {
@@ -72,6 +96,8 @@ Rope::Rope(const RopeSettings& settings, std::span<const float> divisors) : sett
     const double interpolated = frequency / s.factor;
     switch (s.scaling) {
       case RopeScaling::kNone:
+      case RopeScaling::kLlama3:
+      case RopeScaling::kLongRope:
         frequency_[i] = frequency;
         break;
       case RopeScaling::kLinear:

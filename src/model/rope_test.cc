@@ -96,6 +96,39 @@ TEST(Rope, YarnWithoutExtensionIsLinearWithItsAttentionFactor) {
   for (int i = 0; i < 16; ++i) EXPECT_NEAR(a.cos[i], 1.5 * b.cos[i], 1e-6);
 }
 
+// The three bands of the published code, written the other way around: by wave length.
+TEST(Rope, Llama3DivisorsKeepShortWavesAndStretchLongOnes) {
+  constexpr double kFactor = 8, kOriginal = 128, kLow = 1, kHigh = 4;
+  const std::vector<float> found = llama3_divisors(32, 500000, kFactor, kOriginal, kLow, kHigh);
+  ASSERT_EQ(found.size(), 16U);
+  int bands[3] = {};
+  for (int i = 0; i < 16; ++i) {
+    const double wave = 2 * 3.14159265358979323846 * std::pow(500000.0, 2.0 * i / 32);
+    double divisor = 0;
+    if (wave < kOriginal / kHigh) {
+      divisor = 1;
+      ++bands[0];
+    } else if (wave > kOriginal / kLow) {
+      divisor = kFactor;
+      ++bands[2];
+    } else {
+      const double smooth = (kOriginal / wave - kLow) / (kHigh - kLow);
+      divisor = 1 / ((1 - smooth) / kFactor + smooth);
+      ++bands[1];
+    }
+    EXPECT_NEAR(found[i], divisor, 1e-5 * divisor) << i;
+  }
+  EXPECT_TRUE(bands[0] > 0 && bands[1] > 0 && bands[2] > 0);
+}
+
+TEST(Rope, TheAttentionFactorScalesAnyAngles) {
+  RopeSettings scaled = settings(8, 10000);
+  scaled.attn_factor = 1.5;
+  const Angles found = angles_at(Rope(scaled, {}), {3});
+  const Angles plain = angles_at(Rope(settings(8, 10000), {}), {3});
+  for (int i = 0; i < 4; ++i) EXPECT_NEAR(found.cos[i], 1.5 * plain.cos[i], 1e-6);
+}
+
 TEST(Rope, ValidateRefusesWhatIsNoNumberOrOutOfRange) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const double inf = std::numeric_limits<double>::infinity();

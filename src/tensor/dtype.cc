@@ -2,6 +2,7 @@
 #include "tensor/dtype.h"
 
 #include <array>
+#include <cstring>
 #include <string_view>
 
 #include "base/check.h"
@@ -53,6 +54,21 @@ class TypeTable {
 const DTypeInfo* type_info(DType type) {
   static const TypeTable table;
   return table.find(static_cast<int32_t>(type));
+}
+
+bool expand_unquantized(DType type, const std::byte* in, float* out, int64_t n) {
+  if (type != DType::kF32 && type != DType::kF16 && type != DType::kBF16) return false;
+  if (type == DType::kF32) {
+    std::memcpy(out, in, static_cast<size_t>(n) * sizeof(float));
+    return true;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, in + i * sizeof(bits), sizeof(bits));
+    out[i] = type == DType::kF16 ? ggml_fp16_to_fp32(bits)
+                                 : ggml_bf16_to_fp32(ggml_bf16_t{.bits = bits});
+  }
+  return true;
 }
 
 }  // namespace banyan

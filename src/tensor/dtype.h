@@ -2,6 +2,7 @@
 #pragma once
 // Element types of weights and KV. The numbers are ggml's, because GGUF files store them.
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -25,6 +26,10 @@ struct DTypeInfo {
 
 // Nothing (nullptr) for numbers that are no current ggml tensor type.
 const DTypeInfo* type_info(DType type);
+
+// out[i] = in[i] for n elements of an unquantised type (f32, f16, bf16), at any address, one by
+// one: for vectors of a model's size, not for its matrices. False for other types.
+bool expand_unquantized(DType type, const std::byte* in, float* out, int64_t n);
 
 // Bytes of one element of an unquantised type (f32, f16, bf16).
 constexpr uint32_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
+#include <cstring>
+
 #include <set>
 #include <string>
 
@@ -55,6 +59,26 @@ TEST(DType, NamesAreDistinctAndInUpperCase) {
         << info->name;
   }
   EXPECT_GT(names.size(), 30U);
+}
+
+TEST(DType, UnquantisedVectorsAreExpandedExactlyAtAnyAddress) {
+  // 1, -2.5, 2^-24 (the least f16), 65504 (the largest f16)
+  const std::vector<uint16_t> halves = {0x3c00, 0xc100, 0x0001, 0x7bff};
+  const std::vector<uint16_t> brains = {0x3f80, 0xc020, 0x3380, 0x477f};
+  const std::vector<float> singles = {1, -2.5F, 0x1p-24F, 65504};
+  const auto expanded = [](DType type, const auto& stored) {
+    std::vector<std::byte> bytes(stored.size() * sizeof(stored[0]) + 1);
+    std::memcpy(bytes.data() + 1, stored.data(), bytes.size() - 1);
+    std::vector<float> out(stored.size());
+    EXPECT_TRUE(expand_unquantized(type, bytes.data() + 1, out.data(), 4));
+    return out;
+  };
+  EXPECT_EQ(expanded(DType::kF16, halves), singles);
+  EXPECT_EQ(expanded(DType::kF32, singles), singles);
+  EXPECT_EQ(expanded(DType::kBF16, brains), (std::vector<float>{1, -2.5F, 0x1p-24F, 65280}));
+  float none = 7;
+  EXPECT_FALSE(expand_unquantized(DType::kQ8_0, nullptr, &none, 1));
+  EXPECT_EQ(none, 7);
 }
 
 }  // namespace

@@ -41,6 +41,8 @@ struct Weight {
   int64_t row_bytes = 0;
   explicit operator bool() const { return data != nullptr; }
   const std::byte* row(int64_t r) const { return data + r * row_bytes; }
+  // Outputs [begin, begin + n). Requires begin + n <= rows.
+  Weight slice(int64_t begin, int64_t n) const { return {row(begin), type, n, cols, row_bytes}; }
 };
 
 }  // namespace banyan

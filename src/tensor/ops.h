@@ -19,6 +19,15 @@ enum class Compute {
   kF32,   // every weight expanded to f32, products and sums in f32
 };
 
+// What a feed-forward block does between its products.
+enum class Activation {
+  kSilu,      // x / (1 + exp(-x))
+  kGelu,      // x (1 + erf(x / sqrt(2))) / 2
+  kGeluTanh,  // its approximation x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
+  kRelu,
+};
+inline constexpr int kActivations = 4;
+
 // One product of a linear(): out[r][n] = sum_k x[r][k] * weight[n][k] (+ bias[n]) (+ out[r][n]).
 struct LinearTarget {
   Weight weight;
@@ -45,6 +54,11 @@ class Ops {
   // out[r][i] = x[r][i] / sqrt(mean_i(x[r]^2) + eps) * weight[i]; out may be x.
   virtual void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) = 0;
 
+  // out[r][i] = (x[r][i] - mean(x[r])) / sqrt(variance(x[r]) + eps) * weight[i] + bias[i]; out may
+  // be x.
+  virtual void layer_norm(ConstMatrix x, const float* weight, const float* bias, float eps,
+                          Matrix out) = 0;
+
   // All targets read the same x; they run as one parallel region. Outputs must not overlap x.
   virtual void linear(ConstMatrix x, std::span<const LinearTarget> targets) = 0;
 
@@ -56,8 +70,26 @@ class Ops {
   virtual void store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
                         ConstMatrix v) = 0;
 
-  // out = silu(gate) * up, element by element; out may be gate.
-  virtual void swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
+  // out = activation(gate) * up, element by element; out may be gate.
+  virtual void gated(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
+
+  // x = activation(x), element by element.
+  virtual void activate(Activation activation, Matrix x) = 0;
+
+  // x += y; x *= factor; x = cap * tanh(x / cap): element by element.
+  virtual void add(ConstMatrix y, Matrix x) = 0;
+  virtual void scale(float factor, Matrix x) = 0;
+  virtual void soft_cap(float cap, Matrix x) = 0;
+
+  // x, [rows][n_heads][3][head_dim], into q, k and v, each [rows][n_heads * head_dim].
+  virtual void split_heads(ConstMatrix x, int head_dim, Matrix q, Matrix k, Matrix v) = 0;
+
+  // out[i] = x[rows[i]].
+  virtual void gather_rows(ConstMatrix x, std::span<const uint32_t> rows, Matrix out) = 0;
+
+  // x[rows[i]] += weights[i] * y[i]. Rows differ.
+  virtual void scatter_add(ConstMatrix y, std::span<const uint32_t> rows,
+                           std::span<const float> weights, Matrix x) = 0;
 };
 
 }  // namespace banyan

@@ -61,7 +61,7 @@ TEST(Allocations, ADecodeStepMakesNoneAfterTheFirst) {
           before = n_allocations.load();
           ops->embed(weight.view, tokens, x_view);
           ops->linear(x_view, targets);
-          ops->swiglu(x_view, x_view, x_view);
+          ops->gated(Activation::kSilu, x_view, x_view, x_view);
         }
         EXPECT_EQ(n_allocations.load(), before) << testing::name_of(type) << ", rows: " << rows;
       }

@@ -61,11 +61,21 @@ class CpuOpsOnPool final : public CpuOps {
 
   void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) override;
   void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) override;
+  void layer_norm(ConstMatrix x, const float* weight, const float* bias, float eps,
+                  Matrix out) override;
   void linear(ConstMatrix x, std::span<const LinearTarget> targets) override;
   void rope(Matrix x, int n_heads, int head_dim, const RopeAngles& angles) override;
   void store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
                 ConstMatrix v) override;
-  void swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) override;
+  void gated(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) override;
+  void activate(Activation activation, Matrix x) override;
+  void add(ConstMatrix y, Matrix x) override;
+  void scale(float factor, Matrix x) override;
+  void soft_cap(float cap, Matrix x) override;
+  void split_heads(ConstMatrix x, int head_dim, Matrix q, Matrix k, Matrix v) override;
+  void gather_rows(ConstMatrix x, std::span<const uint32_t> rows, Matrix out) override;
+  void scatter_add(ConstMatrix y, std::span<const uint32_t> rows, std::span<const float> weights,
+                   Matrix x) override;
   uint64_t scratch_bytes() const override {
     return dot_products_.scratch_bytes() + sliced_gemm_.scratch_bytes() +
            int8_gemm_.scratch_bytes();
@@ -108,9 +118,57 @@ void CpuOpsOnPool::rms_norm(ConstMatrix x, const float* weight, float eps, Matri
   });
 }
 
-void CpuOpsOnPool::swiglu(ConstMatrix gate, ConstMatrix up, Matrix out) {
-  for_each_row(gate.rows, gate.cols, [&](int64_t r) {
-    kernels_.simd.swiglu(gate.row(r), up.row(r), out.row(r), gate.cols);
+void CpuOpsOnPool::layer_norm(ConstMatrix x, const float* weight, const float* bias, float eps,
+                              Matrix out) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) {
+    kernels_.simd.layer_norm(x.row(r), weight, bias, eps, out.row(r), x.cols);
+  });
+}
+
+void CpuOpsOnPool::gated(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) {
+  const auto kernel = kernels_.simd.gated[static_cast<int>(activation)];
+  for_each_row(gate.rows, gate.cols,
+               [&](int64_t r) { kernel(gate.row(r), up.row(r), out.row(r), gate.cols); });
+}
+
+void CpuOpsOnPool::activate(Activation activation, Matrix x) {
+  const auto kernel = kernels_.simd.activate[static_cast<int>(activation)];
+  for_each_row(x.rows, x.cols, [&](int64_t r) { kernel(x.row(r), x.cols); });
+}
+
+void CpuOpsOnPool::add(ConstMatrix y, Matrix x) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) { kernels_.simd.add(y.row(r), x.row(r), x.cols); });
+}
+
+void CpuOpsOnPool::scale(float factor, Matrix x) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) { kernels_.simd.scale(factor, x.row(r), x.cols); });
+}
+
+void CpuOpsOnPool::soft_cap(float cap, Matrix x) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) { kernels_.simd.soft_cap(cap, x.row(r), x.cols); });
+}
+
+void CpuOpsOnPool::split_heads(ConstMatrix x, int head_dim, Matrix q, Matrix k, Matrix v) {
+  for_each_row(x.rows, x.cols, [&](int64_t r) {
+    const float* from = x.row(r);
+    for (int64_t at = 0; at < q.cols; at += head_dim) {
+      for (const Matrix* to : {&q, &k, &v}) {
+        std::memcpy(to->row(r) + at, from, head_dim * sizeof(float));
+        from += head_dim;
+      }
+    }
+  });
+}
+
+void CpuOpsOnPool::gather_rows(ConstMatrix x, std::span<const uint32_t> rows, Matrix out) {
+  for_each_row(static_cast<int64_t>(rows.size()), x.cols,
+               [&](int64_t i) { std::memcpy(out.row(i), x.row(rows[i]), x.cols * sizeof(float)); });
+}
+
+void CpuOpsOnPool::scatter_add(ConstMatrix y, std::span<const uint32_t> rows,
+                               std::span<const float> weights, Matrix x) {
+  for_each_row(static_cast<int64_t>(rows.size()), x.cols, [&](int64_t i) {
+    kernels_.simd.add_scaled(weights[i], y.row(i), x.row(rows[i]), x.cols);
   });
 }
 

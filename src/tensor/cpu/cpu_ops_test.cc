@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -78,6 +79,151 @@ TEST(CpuOps, RmsNormDividesByTheRootOfTheMeanSquare) {
   });
 }
 
+TEST(CpuOps, LayerNormIsOfMeanZeroAndVarianceOneBeforeWeightAndBias) {
+  for_each_machine([](CpuOps& ops) {
+    for (const int64_t cols : {1, 3, 15, 16, 17, 64, 575, 576, 2050}) {
+      for (const int64_t rows : {1, 2, 40}) {
+        TestMatrix x(rows, cols, 3, 4.0F);
+        for (int64_t i = 0; i < cols; ++i) x.view.row(0)[i] += 100;  // far from zero
+        TestMatrix out(rows, cols, 4);
+        const std::vector<float> weight = random_floats(cols, 5);
+        const std::vector<float> bias = random_floats(cols, 6);
+        ops.layer_norm(x.view, weight.data(), bias.data(), 1e-3F, out.view);
+        for (int64_t r = 0; r < rows; ++r) {
+          double mean = 0;
+          double squares = 0;
+          for (int64_t i = 0; i < cols; ++i) mean += double{x.view.row(r)[i]} / cols;
+          for (int64_t i = 0; i < cols; ++i) {
+            squares += (x.view.row(r)[i] - mean) * (x.view.row(r)[i] - mean);
+          }
+          for (int64_t i = 0; i < cols; ++i) {
+            const double unit = (x.view.row(r)[i] - mean) / std::sqrt(squares / cols + 1e-3);
+            ASSERT_NEAR(out.view.row(r)[i], unit * weight[i] + bias[i], 1e-4) << cols;
+          }
+        }
+        const std::vector<float> first = {out.view.row(0), out.view.row(0) + cols};
+        ops.layer_norm(x.view, weight.data(), bias.data(), 1e-3F, x.view);
+        EXPECT_TRUE(std::equal(first.begin(), first.end(), x.view.row(0))) << "in place";
+      }
+    }
+  });
+}
+
+double exact(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return x * (1 + std::erf(x / std::sqrt(2.0))) / 2;
+    case Activation::kGeluTanh:
+      return x *
+             (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))) /
+             2;
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+  }
+  return 0;
+}
+
+constexpr Activation kAllActivations[] = {Activation::kSilu, Activation::kGelu,
+                                          Activation::kGeluTanh, Activation::kRelu};
+
+TEST(CpuOps, ActivationsFollowTheirFormulas) {
+  for_each_machine([](CpuOps& ops) {
+    for (const Activation activation : kAllActivations) {
+      constexpr int64_t kCols = 2003;
+      TestMatrix x(2, kCols, 1);
+      TestMatrix up(2, kCols, 2);
+      for (int64_t i = 0; i < kCols; ++i) {
+        x.view.row(0)[i] = static_cast<float>(i - 1000) / 100;  // -10 to 10
+        x.view.row(1)[i] = static_cast<float>(i - 1000);
+      }
+      const TestMatrix before = x;
+      const Matrix gate{const_cast<float*>(before.values.data()), 2, kCols, x.view.stride};
+      TestMatrix out(2, kCols, 3);
+      ops.gated(activation, gate, up.view, out.view);
+      ops.activate(activation, x.view);
+      for (int r = 0; r < 2; ++r) {
+        for (int64_t i = 0; i < kCols; ++i) {
+          const double want = exact(activation, gate.row(r)[i]);
+          const double bound = 1e-6 * (1 + std::fabs(gate.row(r)[i]));
+          ASSERT_NEAR(x.view.row(r)[i], want, bound) << int(activation) << " " << gate.row(r)[i];
+          ASSERT_EQ(out.view.row(r)[i], x.view.row(r)[i] * up.view.row(r)[i]);
+        }
+      }
+    }
+  });
+}
+
+TEST(CpuOps, ElementwiseOperationsDoWhatTheySay) {
+  for_each_machine([](CpuOps& ops) {
+    for (const int64_t cols : {1, 7, 16, 33, 1000}) {
+      TestMatrix x(30, cols, 1, 8.0F);
+      const TestMatrix y(30, cols, 2);
+      const std::vector<float> start = x.values;
+      const auto reset = [&] { std::copy(start.begin(), start.end(), x.values.begin()); };
+      ConstMatrix before = x.view;
+      before.data = start.data();
+      const auto expect = [&](auto want, double bound) {
+        for (int64_t r = 0; r < 30; ++r) {
+          for (int64_t i = 0; i < cols; ++i) {
+            const double w = want(double{before.row(r)[i]}, double{y.view.row(r)[i]});
+            ASSERT_NEAR(x.view.row(r)[i], w, bound * std::max(1.0, std::fabs(w)));
+          }
+        }
+        reset();
+      };
+      ops.add(y.view, x.view);
+      expect([](double a, double b) { return a + b; }, 1e-6);
+      ops.scale(0.25F, x.view);
+      expect([](double a, double) { return a * 0.25; }, 0);
+      ops.soft_cap(3.0F, x.view);
+      expect([](double a, double) { return 3 * std::tanh(a / 3); }, 1e-6);
+    }
+  });
+}
+
+TEST(CpuOps, HeadsThatLieTogetherAreTakenApart) {
+  for_each_machine([](CpuOps& ops) {
+    constexpr int kHeads = 5, kDim = 6, kRows = 40;
+    TestMatrix x(kRows, 3 * kHeads * kDim, 1);
+    TestMatrix q(kRows, kHeads * kDim, 2), k(kRows, kHeads * kDim, 3), v(kRows, kHeads * kDim, 4);
+    ops.split_heads(x.view, kDim, q.view, k.view, v.view);
+    for (int r = 0; r < kRows; ++r) {
+      for (int i = 0; i < kHeads * kDim; ++i) {
+        const float* head = x.view.row(r) + i / kDim * 3 * kDim;
+        ASSERT_EQ(q.view.row(r)[i], head[i % kDim]);
+        ASSERT_EQ(k.view.row(r)[i], head[kDim + i % kDim]);
+        ASSERT_EQ(v.view.row(r)[i], head[2 * kDim + i % kDim]);
+      }
+    }
+  });
+}
+
+TEST(CpuOps, RowsAreGatheredAndAddedBack) {
+  for_each_machine([](CpuOps& ops) {
+    constexpr int kCols = 700;
+    TestMatrix x(50, kCols, 1);
+    const std::vector<float> start = x.values;
+    const std::vector<uint32_t> rows = {3, 0, 49, 17};
+    const std::vector<float> weights = {0.5F, 2, -1, 0};
+    TestMatrix some(4, kCols, 2);
+    ops.gather_rows(x.view, rows, some.view);
+    for (int i = 0; i < 4; ++i) {
+      ASSERT_TRUE(std::equal(some.view.row(i), some.view.row(i) + kCols, x.view.row(rows[i])));
+    }
+    ops.scatter_add(some.view, rows, weights, x.view);
+    for (int r = 0; r < 50; ++r) {
+      const auto at = std::find(rows.begin(), rows.end(), r);
+      const float weight = at == rows.end() ? 0 : weights[at - rows.begin()];
+      for (int i = 0; i < kCols; ++i) {
+        const float before = start[r * x.view.stride + i];
+        ASSERT_NEAR(x.view.row(r)[i], before + weight * before, 1e-6 * std::fabs(before));
+      }
+    }
+  });
+}
+
 TEST(CpuOps, RmsNormOfZerosIsZero) {
   for_each_machine([](CpuOps& ops) {
     std::vector<float> x(64, 0.0F);
@@ -96,7 +242,7 @@ TEST(CpuOps, SwigluMultipliesSiluOfTheGate) {
       TestMatrix out(7, cols, 8);
       const float extremes[] = {0.0F, -0.0F, -88.0F, -1e4F, -1e30F, 1e30F, 100.0F};
       for (int r = 0; r < 7; ++r) gate.view.row(r)[0] = extremes[r];
-      ops.swiglu(gate.view, up.view, out.view);
+      ops.gated(Activation::kSilu, gate.view, up.view, out.view);
       for (int64_t r = 0; r < 7; ++r) {
         for (int64_t i = 0; i < cols; ++i) {
           const double g = gate.view.row(r)[i];
@@ -107,7 +253,7 @@ TEST(CpuOps, SwigluMultipliesSiluOfTheGate) {
         }
       }
       const float first = out.view.row(0)[cols - 1];
-      ops.swiglu(gate.view, up.view, gate.view);
+      ops.gated(Activation::kSilu, gate.view, up.view, gate.view);
       EXPECT_EQ(gate.view.row(0)[cols - 1], first) << "in place";
     }
   });

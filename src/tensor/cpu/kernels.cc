@@ -179,23 +179,144 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, int64_
       });
 }
 
-Vec silu(Vec gate) {
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out,
+                int64_t n) {
+  const F32 d;
+  Vec sum = hn::Zero(d);
+  for_each_vector(
+      n, [&](int64_t i) HWY_ATTR { sum = hn::Add(sum, load(x + i)); },
+      [&](int64_t i, size_t m) HWY_ATTR { sum = hn::Add(sum, load_n(x + i, m)); });
+  const Vec mean = hn::Set(d, hn::ReduceSum(d, sum) / static_cast<float>(n));
+  Vec squares = hn::Zero(d);
+  for_each_vector(
+      n,
+      [&](int64_t i) HWY_ATTR {
+        const Vec off = hn::Sub(load(x + i), mean);
+        squares = hn::MulAdd(off, off, squares);
+      },
+      [&](int64_t i, size_t m) HWY_ATTR {
+        // Lanes past the end count for nothing.
+        const Vec off = hn::IfThenElseZero(hn::FirstN(d, m), hn::Sub(load_n(x + i, m), mean));
+        squares = hn::MulAdd(off, off, squares);
+      });
+  const float variance = hn::ReduceSum(d, squares) / static_cast<float>(n);
+  const Vec scale = hn::Set(d, 1.0F / std::sqrt(variance + eps));
+  for_each_vector(
+      n,
+      [&](int64_t i) HWY_ATTR {
+        const Vec unit = hn::Mul(hn::Sub(load(x + i), mean), scale);
+        hn::StoreU(hn::MulAdd(unit, load(weight + i), load(bias + i)), d, out + i);
+      },
+      [&](int64_t i, size_t m) HWY_ATTR {
+        const Vec unit = hn::Mul(hn::Sub(load_n(x + i, m), mean), scale);
+        hn::StoreN(hn::MulAdd(unit, load_n(weight + i, m), load_n(bias + i, m)), d, out + i, m);
+      });
+}
+
+// x / (1 + exp(-t)).
+Vec over_one_plus_exp(Vec x, Vec t) {
   const F32 d;
   // exp(88) is near the largest float: below -88 the quotient keeps its limit, 0, without
   // infinities.
-  const Vec e = hn::Exp(d, hn::Min(hn::Neg(gate), hn::Set(d, 88.0F)));
-  return hn::Div(gate, hn::Add(e, hn::Set(d, 1.0F)));
+  const Vec e = hn::Exp(d, hn::Min(hn::Neg(t), hn::Set(d, 88.0F)));
+  return hn::Div(x, hn::Add(e, hn::Set(d, 1.0F)));
 }
 
-void swiglu(const float* gate, const float* up, float* out, int64_t n) {
+// A rational approximation on [-4, 4], past which erf is 1 in f32; coefficients as in Eigen's
+// generic_fast_erf_float. Largest error 4.2e-7.
+Vec erf(Vec x) {
   const F32 d;
+  x = hn::Clamp(x, hn::Set(d, -4.0F), hn::Set(d, 4.0F));
+  const Vec x2 = hn::Mul(x, x);
+  Vec p = hn::Set(d, -2.72614225801306e-10F);
+  for (const float c : {2.77068142495902e-08F, -2.10102402082508e-06F, -5.69250639462346e-05F,
+                        -7.34990630326855e-04F, -2.95459980854025e-03F, -1.60960333262415e-02F}) {
+    p = hn::MulAdd(p, x2, hn::Set(d, c));
+  }
+  Vec q = hn::Set(d, -1.45660718464996e-05F);
+  for (const float c : {-2.13374055278905e-04F, -1.68282697438203e-03F, -7.37332916720468e-03F,
+                        -1.42647390514189e-02F}) {
+    q = hn::MulAdd(q, x2, hn::Set(d, c));
+  }
+  return hn::Div(hn::Mul(x, p), q);
+}
+
+struct Silu {
+  Vec operator()(Vec x) const { return over_one_plus_exp(x, x); }
+};
+
+struct Gelu {
+  Vec operator()(Vec x) const {
+    const F32 d;
+    const Vec e = erf(hn::Mul(x, hn::Set(d, 0.70710678118654752F)));
+    const Vec half = hn::Mul(x, hn::Set(d, 0.5F));
+    return hn::MulAdd(half, e, half);
+  }
+};
+
+struct GeluTanh {
+  Vec operator()(Vec x) const {
+    const F32 d;
+    // (1 + tanh(t)) / 2 = 1 / (1 + exp(-2 t)), t = sqrt(2 / pi) (x + 0.044715 x^3).
+    const Vec x2 = hn::Mul(x, x);
+    const Vec slope = hn::MulAdd(x2, hn::Set(d, 0.044715F * 1.5957691216057308F),
+                                 hn::Set(d, 1.5957691216057308F));
+    return over_one_plus_exp(x, hn::Mul(x, slope));
+  }
+};
+
+struct Relu {
+  Vec operator()(Vec x) const { return hn::Max(x, hn::Zero(F32())); }
+};
+
+// x[i] = f(x[i])
+template <class F>
+void map(float* x, int64_t n, F f) {
+  const F32 d;
+  for_each_vector(
+      n, [&](int64_t i) HWY_ATTR { hn::StoreU(f(load(x + i)), d, x + i); },
+      [&](int64_t i, size_t m) HWY_ATTR { hn::StoreN(f(load_n(x + i, m)), d, x + i, m); });
+}
+
+template <class F>
+void activate(float* x, int64_t n) {
+  map(x, n, F());
+}
+
+template <class F>
+void gated(const float* gate, const float* up, float* out, int64_t n) {
+  const F32 d;
+  const F f;
+  for_each_vector(
+      n,
+      [&](int64_t i) HWY_ATTR { hn::StoreU(hn::Mul(f(load(gate + i)), load(up + i)), d, out + i); },
+      [&](int64_t i, size_t m) HWY_ATTR {
+        hn::StoreN(hn::Mul(f(load_n(gate + i, m)), load_n(up + i, m)), d, out + i, m);
+      });
+}
+
+void scale(float factor, float* x, int64_t n) {
+  const Vec f = hn::Set(F32(), factor);
+  map(x, n, [&](Vec v) HWY_ATTR { return hn::Mul(v, f); });
+}
+
+void add_scaled(float factor, const float* x, float* out, int64_t n) {
+  const F32 d;
+  const Vec f = hn::Set(d, factor);
   for_each_vector(
       n,
       [&](int64_t i)
-          HWY_ATTR { hn::StoreU(hn::Mul(silu(load(gate + i)), load(up + i)), d, out + i); },
+          HWY_ATTR { hn::StoreU(hn::MulAdd(load(x + i), f, load(out + i)), d, out + i); },
       [&](int64_t i, size_t m) HWY_ATTR {
-        hn::StoreN(hn::Mul(silu(load_n(gate + i, m)), load_n(up + i, m)), d, out + i, m);
+        hn::StoreN(hn::MulAdd(load_n(x + i, m), f, load_n(out + i, m)), d, out + i, m);
       });
+}
+
+void soft_cap(float cap, float* x, int64_t n) {
+  const F32 d;
+  const Vec c = hn::Set(d, cap);
+  const Vec inverse = hn::Set(d, 1 / cap);
+  map(x, n, [&](Vec v) HWY_ATTR { return hn::Mul(c, hn::Tanh(d, hn::Mul(v, inverse))); });
 }
 
 void rope_halves(float* x, const float* cos, const float* sin, int64_t n_pairs) {
@@ -247,7 +368,12 @@ const Kernels* table() {
       .bf16_to_f32 = to_f32<hwy::bfloat16_t>,
       .add = add,
       .rms_norm = rms_norm,
-      .swiglu = swiglu,
+      .layer_norm = layer_norm,
+      .activate = {activate<Silu>, activate<Gelu>, activate<GeluTanh>, activate<Relu>},
+      .gated = {gated<Silu>, gated<Gelu>, gated<GeluTanh>, gated<Relu>},
+      .scale = scale,
+      .add_scaled = add_scaled,
+      .soft_cap = soft_cap,
       .rope_halves = rope_halves,
       .rope_pairs = rope_pairs,
   };

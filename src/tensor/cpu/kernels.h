@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/isa.h"
+#include "tensor/ops.h"
 
 namespace banyan {
 
@@ -30,8 +31,19 @@ struct Kernels {
   void (*add)(const float* x, float* out, int64_t n);
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]; out may be x
   void (*rms_norm)(const float* x, const float* weight, float eps, float* out, int64_t n);
-  // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i]; out may be gate
-  void (*swiglu)(const float* gate, const float* up, float* out, int64_t n);
+  // out[i] = (x[i] - mean(x)) / sqrt(variance(x) + eps) * weight[i] + bias[i]; out may be x
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* out,
+                     int64_t n);
+  // By Activation: x[i] = activation(x[i]), and out[i] = activation(gate[i]) * up[i], where out may
+  // be gate. erf is off by 4e-7 at most.
+  void (*activate[kActivations])(float* x, int64_t n);
+  void (*gated[kActivations])(const float* gate, const float* up, float* out, int64_t n);
+  // x[i] *= factor
+  void (*scale)(float factor, float* x, int64_t n);
+  // out[i] += factor * x[i]
+  void (*add_scaled)(float factor, const float* x, float* out, int64_t n);
+  // x[i] = cap * tanh(x[i] / cap)
+  void (*soft_cap)(float cap, float* x, int64_t n);
   // Turns n_pairs pairs of one head: (x[i], x[i + n_pairs]), or (x[2i], x[2i + 1]).
   void (*rope_halves)(float* x, const float* cos, const float* sin, int64_t n_pairs);
   void (*rope_pairs)(float* x, const float* cos, const float* sin, int64_t n_pairs);
