@@ -93,9 +93,10 @@ TEST(Golden, DefaultModelInFullPrecision) {
   }
 }
 
-// As it runs unless asked otherwise: products rounded, KV in f16. Of the prompt, blocks with outliers
-// are rounded to 16 bits and others to 8 (0.05 for each logit, and about as much for all together;
-// 8 bits everywhere: three times that); an answer's tokens are computed one by one, in 16 bits.
+// As it runs unless asked otherwise: products rounded, KV in f16. Of the prompt, blocks with
+// outliers are rounded to 16 bits and others to 8 (0.05 for each logit, and about as much for all
+// together; 8 bits everywhere: three times that); an answer's tokens are computed one by one, in 16
+// bits.
 TEST(Golden, DefaultModelAsItRunsByDefault) {
   const std::string model = default_model();
   if (model.empty()) GTEST_SKIP() << "the default model is not on this machine: make test";
