@@ -229,14 +229,14 @@ TEST(AttentionBench, RoofIsTheSlowerOfMemoryAndArithmetic) {
 }
 
 TEST(AttentionBench, ReadingAPromptCountsTheCausalTriangle) {
-  AttentionCase shape{.n_heads = 4, .n_kv_heads = 2, .head_dim = 32, .own = 300};
-  shape.new_tokens = 300;
+  AttentionCase shape{.n_heads = 4, .n_kv_heads = 2, .head_dim = 32, .own = 200};
+  shape.new_tokens = 200;
   const auto figures = measured(shape, kDenseOnly);
   ASSERT_EQ(figures.size(), 1u);
   EXPECT_EQ(figures[0].sampled, 64);
-  EXPECT_LT(figures[0].rel_err, 2e-2);  // bf16 products for half of the rows
+  EXPECT_LT(figures[0].rel_err, 1e-3);
   EXPECT_NEAR(figures[0].recall_p5, 1, 1e-3);
-  EXPECT_NEAR(figures[0].gflops * figures[0].ms * 1e6 / (4.0 * 4 * 32 * 300 * 301 / 2), 1, 1e-9);
+  EXPECT_NEAR(figures[0].gflops * figures[0].ms * 1e6 / (4.0 * 4 * 32 * 200 * 201 / 2), 1, 1e-9);
 }
 
 TEST(AttentionBench, OneSequenceTakesAllMethods) {

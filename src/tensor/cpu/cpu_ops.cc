@@ -23,15 +23,16 @@ constexpr int64_t kSerialElements = 8 << 10;
 
 // Rows from which on Int8Gemm is used for the types that it takes. It is faster than DotProducts
 // from 12 (AVX2) or 16 rows on (AVX-512), measured on two cores of a Zen 4 with the default model,
-// and rounds more: fewer rows are left the 16 bits.
-constexpr int64_t kInt8Border = 24;
+// but rounds more: short prompts, in which a logit may be 0.2 off by it, are left their 16 bits or
+// bf16.
+constexpr int64_t kInt8Border = 64;
 
 // Rows from which on SlicedGemm is faster than DotProducts, measured there (768x768 and 512x1536
 // for types that the default model has not). It depends on how fast the dot products of the type
 // are, and on the factors of the multiplication: bf16, or f32 with AVX2 or AVX-512.
 constexpr int64_t kNever = INT64_MAX;
 struct GemmBorders {
-  int64_t nibbles;      // Q4_0 and Q4_1, where Int8Gemm has no code: our kernels, 80 GFLOP/s a core
+  int64_t nibbles;      // Q4_0 and Q4_1, below kInt8Border: our kernels, 80 GFLOP/s a core
   int64_t bytes;        // Q8_0, the same
   int64_t ggml;         // other quantised types: 60 to 70 GFLOP/s
   int64_t unquantized;  // 75 to 85 GFLOP/s

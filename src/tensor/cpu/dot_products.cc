@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "tensor/cpu/row_passes.h"
 
 namespace banyan {
 namespace {
@@ -32,16 +33,9 @@ DotProducts::DotProducts(ThreadPool& pool, const CpuKernels& kernels, Compute co
     : pool_(pool), kernels_(kernels), compute_(compute) {}
 
 void DotProducts::run(ConstMatrix x, std::span<const LinearTarget> targets) {
-  for (int64_t begin = 0; begin < x.rows; begin += kMaxRows) {
-    const int64_t n_rows = std::min(kMaxRows, x.rows - begin);
-    if (n_rows == x.rows) return run_block(x, targets);
-    for (const LinearTarget& whole : targets) {
-      LinearTarget target = whole;
-      target.out.data = whole.out.row(begin);
-      target.out.rows = n_rows;
-      run_block({x.row(begin), n_rows, x.cols, x.stride}, {&target, 1});
-    }
-  }
+  for_each_row_pass(
+      x, targets, kMaxRows,
+      [&](ConstMatrix rows, std::span<const LinearTarget> some) { run_block(rows, some); });
 }
 
 uint64_t DotProducts::scratch_bytes() const {
