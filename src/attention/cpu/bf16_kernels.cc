@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "attention/cpu/bf16_kernels.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86_64
@@ -17,22 +21,28 @@ namespace {
 constexpr int kVectorFloats = 16;
 static_assert(kVectorFloats == kPanelTokens);
 
-// 16 stored elements as bf16 in the low halves of 32 bits; `keep` says which are there.
-HWY_INLINE __m512i load_bf16(DType type, const uint16_t* p, __mmask16 keep, __mmask16& not_finite) {
-  const __m256i bits = _mm256_maskz_loadu_epi16(keep, p);
-  __m512i rounded;
+// 16 stored elements of each of two lines as pairs of bf16; `keep` says which are there, the others
+// are zero.
+HWY_INLINE __m512i load_pairs(DType type, const uint16_t* first, __mmask16 keep_first,
+                              const uint16_t* second, __mmask16 keep_second) {
+  const __m256i bits1 = _mm256_maskz_loadu_epi16(keep_first, first);
+  const __m256i bits2 = _mm256_maskz_loadu_epi16(keep_second, second);
+  __m512i lines;
   if (type == DType::kF16) {
-    rounded = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_cvtph_ps(bits)));
+    lines = (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtph_ps(bits2), _mm512_cvtph_ps(bits1));
   } else {
-    rounded = _mm512_cvtepu16_epi32(bits);
+    lines = _mm512_inserti64x4(_mm512_castsi256_si512(bits1), bits2, 1);
   }
-  const __m512i magnitude = _mm512_and_si512(rounded, _mm512_set1_epi32(0x7fff));
-  not_finite |= _mm512_cmpge_epi32_mask(magnitude, _mm512_set1_epi32(0x7f80));
-  return rounded;
+  // Words 0, 16, 1, 17, ..
+  const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i order = _mm512_add_epi32(_mm512_mullo_epi32(step, _mm512_set1_epi32(0x10001)),
+                                         _mm512_set1_epi32(0x100000));
+  return _mm512_permutexvar_epi16(order, lines);
 }
 
-HWY_INLINE __m512i make_pairs(__m512i first, __m512i second) {
-  return _mm512_or_si512(first, _mm512_slli_epi32(second, 16));
+HWY_INLINE __mmask32 not_finite(__m512i pairs) {
+  const __m512i magnitude = _mm512_and_si512(pairs, _mm512_set1_epi16(0x7fff));
+  return _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(0x7f80));
 }
 
 void pack_q(const float* q, int n, int head_dim, uint32_t* out) {
@@ -52,19 +62,18 @@ void pack_q(const float* q, int n, int head_dim, uint32_t* out) {
 
 void pack_k(DType type, const void* panel, int head_dim, uint32_t* out) {
   const auto* from = static_cast<const uint16_t*>(panel);
-  __mmask16 not_finite = 0;
   for (int i = 0; i < head_dim; i += 2) {
-    const __m512i first = load_bf16(type, from + i * kPanelTokens, 0xffff, not_finite);
+    const uint16_t* first = from + i * kPanelTokens;
     const __mmask16 has_second = i + 1 < head_dim ? 0xffff : 0;
-    const __m512i second = load_bf16(type, from + (i + 1) * kPanelTokens, has_second, not_finite);
-    _mm512_storeu_si512(out + i / 2 * kPanelTokens, make_pairs(first, second));
+    _mm512_storeu_si512(out + i / 2 * kPanelTokens,
+                        load_pairs(type, first, 0xffff, first + kPanelTokens, has_second));
   }
 }
 
 bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
             size_t stride, uint32_t* out) {
   const auto* from = static_cast<const uint16_t*>(panel);
-  __mmask16 not_finite = 0;
+  __mmask32 bad = 0;
   for (int slot = 0; slot < kPanelTokens; slot += 2) {
     const bool has_first = slot >= slot_begin && slot < slot_end;
     const bool has_second = slot + 1 >= slot_begin && slot + 1 < slot_end;
@@ -73,31 +82,13 @@ bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slo
       const int left = head_dim - i;
       const __mmask16 there = left >= kVectorFloats ? 0xffff : left <= 0 ? 0 : (1U << left) - 1;
       const uint16_t* at = from + size_t(slot) * head_dim + i;
-      const __m512i first = load_bf16(type, at, has_first ? there : 0, not_finite);
-      const __m512i second = load_bf16(type, at + head_dim, has_second ? there : 0, not_finite);
-      _mm512_storeu_si512(to + i, make_pairs(first, second));
+      const __m512i pairs =
+          load_pairs(type, at, has_first ? there : 0, at + head_dim, has_second ? there : 0);
+      bad |= not_finite(pairs);
+      _mm512_storeu_si512(to + i, pairs);
     }
   }
-  return not_finite == 0;
-}
-
-void pack_p(const float* p, float* l, int n, uint32_t* out) {
-  for (int r = 0; r < n; ++r) {
-    const float* row = p + r * kChunkTokens;
-    uint32_t* to = out + r * kChunkTokens / 2;
-    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
-    __m512 sum = _mm512_setzero_ps();
-    for (int half = 0; half < 2; ++half) {
-      __m512i rounded = _mm512_setzero_si512();
-      if (l[r] > 0) {
-        rounded = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + half * 32 + 16),
-                                               _mm512_loadu_ps(row + half * 32));
-      }
-      _mm512_storeu_si512(to + half * 16, rounded);
-      sum = _mm512_dpbf16_ps(sum, (__m512bh)rounded, ones);
-    }
-    l[r] = _mm512_reduce_add_ps(sum);
-  }
+  return bad == 0;
 }
 
 // acc[r][c] += a[r][i] * b[c][i] for pairs i in [0, n): a broadcast, b 16 wide and b_step apart.
@@ -128,49 +119,130 @@ HWY_INLINE void set_zero(__m512 (&acc)[R][C]) {
   }
 }
 
+// scores[r][16 * panel ..] of C panels.
 template <int R, int C>
-HWY_INLINE void store(const __m512 (&acc)[R][C], float* out, size_t stride) {
-  HWY_UNROLL(8)
-  for (int r = 0; r < R; ++r) {
-    HWY_UNROLL(4)
-    for (int c = 0; c < C; ++c) _mm512_storeu_ps(out + r * stride + c * kVectorFloats, acc[r][c]);
-  }
-}
-
-template <int R, int C>
-void score_tile(const Bf16Block& block, int panel, const uint32_t* q, int n_pairs, float* scores) {
+HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q, int n_pairs,
+                           float* scores) {
   __m512 acc[R][C];
   const uint32_t* k[C];
   for (int c = 0; c < C; ++c) k[c] = block.k[panel + c];
   set_zero(acc);
   add_pairs<R, C>(q, n_pairs, k, kPanelTokens, n_pairs, acc);
-  store(acc, scores + panel * kPanelTokens, kChunkTokens);
-}
-
-template <int R>
-void score_rows(const Bf16Block& block, const uint32_t* q, int n_pairs, float* scores) {
-  int panel = block.panel_begin;
-  for (; panel + 4 <= block.panel_end; panel += 4)
-    score_tile<R, 4>(block, panel, q, n_pairs, scores);
-  for (; panel < block.panel_end; ++panel) score_tile<R, 1>(block, panel, q, n_pairs, scores);
-}
-
-void scores(const Bf16Block& block, const uint32_t* q, int n, int n_pairs, float* out) {
-  int r = 0;
-  for (; r + kBf16TileRows <= n; r += kBf16TileRows) {
-    score_rows<kBf16TileRows>(block, q + size_t(r) * n_pairs, n_pairs, out + r * kChunkTokens);
-  }
-  for (; r < n; ++r) {
-    score_rows<1>(block, q + size_t(r) * n_pairs, n_pairs, out + r * kChunkTokens);
+  HWY_UNROLL(8)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < C; ++c) {
+      _mm512_store_ps(scores + r * kChunkTokens + (panel + c) * kPanelTokens, acc[r][c]);
+    }
   }
 }
 
+// Coefficients of 2^x for x in [0, 1], lowest first: the polynomials with the smallest relative
+// errors, 7e-5 (a twentieth of what bf16 rounds) and 7e-8.
+constexpr float kRoughExp2[] = {0.999925219F, 0.695833537F, 0.226067159F, 0.0780245233F};
+constexpr float kExp2[] = {0.999999925F,  0.693153073F,   0.240153617F,
+                           0.0558263179F, 0.00898934014F, 0.00187757668F};
+
+// 2^x; the whole part of x goes to the exponent. 2^-infinity is 0.
+template <int N>
+HWY_INLINE __m512 exp2(const float (&coefficients)[N], __m512 x) {
+  constexpr int kToFloor = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+  const __m512 rest = _mm512_reduce_ps(x, kToFloor);
+  __m512 y = _mm512_set1_ps(coefficients[N - 1]);
+  HWY_UNROLL(8)
+  for (int i = N - 2; i >= 0; --i) {
+    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(coefficients[i]));
+  }
+  return _mm512_scalef_ps(y, x);  // which takes the whole part of x itself
+}
+
+constexpr float kLog2E = 1.44269504088896341F;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// The state of one row: its output so far, its largest score, and the sum of its weights.
+struct RowState {
+  float* o;
+  float& m;
+  float& l;
+};
+
+// cap * tanh(score / cap) of 64 scores, by 1 - 2 / (e^2x + 1).
+void cap_scores(float* scores, float cap) {
+  const __m512 one = _mm512_set1_ps(1);
+  const __m512 two = _mm512_set1_ps(2);
+  for (int i = 0; i < kChunkTokens; i += kVectorFloats) {
+    const __m512 x = _mm512_mul_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(2 * kLog2E / cap));
+    const __m512 away = _mm512_div_ps(two, _mm512_add_ps(exp2(kExp2, x), one));
+    _mm512_store_ps(scores + i, _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, away)));
+  }
+}
+
+void multiply(float* o, int columns, float factor) {
+  const __m512 f = _mm512_set1_ps(factor);
+  for (int i = 0; i < columns; i += kVectorFloats) {
+    _mm512_storeu_ps(o + i, _mm512_mul_ps(_mm512_loadu_ps(o + i), f));
+  }
+}
+
+// Of the scores of a block, 64, to weights exp(score - m) as pairs, zero outside `visible`. m and l
+// follow, and o is scaled down where m grows. l adds up the rounded weights, by which their errors
+// cancel.
+HWY_INLINE void weigh(const float* scores, KeyRange visible, int columns, RowState row,
+                      uint32_t* pairs) {
+  constexpr int kVectors = kChunkTokens / kVectorFloats;
+  const uint64_t seen = (~uint64_t{0} >> (kChunkTokens - (visible.end - visible.begin)))
+                        << visible.begin;
+  __m512 x[kVectors];
+  HWY_UNROLL(4)
+  for (int i = 0; i < kVectors; ++i) {
+    x[i] = _mm512_mask_load_ps(_mm512_set1_ps(kMinusInfinity),
+                               static_cast<__mmask16>(seen >> (i * kVectorFloats)),
+                               scores + i * kVectorFloats);
+  }
+  const __m512 largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+  const bool is_new = row.m == kMinusInfinity;
+  // The largest score hardly ever grows after some blocks: asked first, as it is cheaper.
+  if (_mm512_cmp_ps_mask(largest, _mm512_set1_ps(row.m), _CMP_GT_OQ) != 0) {
+    const float m = _mm512_reduce_max_ps(largest);
+    if (!is_new) {
+      const float factor = std::exp(row.m - m);
+      row.l *= factor;
+      multiply(row.o, columns, factor);
+    }
+    row.m = m;
+  }
+  if (is_new) {
+    row.l = 0;
+    std::fill_n(row.o, columns, 0.0F);
+  }
+  const __m512 offset = _mm512_set1_ps(row.m == kMinusInfinity ? 0 : row.m * -kLog2E);
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+  __m512 sum = _mm512_setzero_ps();
+  HWY_UNROLL(2)
+  for (int i = 0; i < kVectors; i += 2) {
+    const auto exp_of = [&](__m512 score) {
+      return exp2(kRoughExp2, _mm512_fmadd_ps(score, _mm512_set1_ps(kLog2E), offset));
+    };
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(exp_of(x[i + 1]), exp_of(x[i]));
+    _mm512_store_si512(pairs + i * kVectorFloats / 2, (__m512i)rounded);
+    sum = _mm512_dpbf16_ps(sum, rounded, ones);
+  }
+  row.l += _mm512_reduce_add_ps(sum);
+}
+
+// Adds the values of C vectors of columns to R outputs.
 template <int R, int C>
-void value_tile(const Bf16Block& block, const uint32_t* p, int pair_begin, int pair_end, int column,
-                int columns, float* o) {
+HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_begin, int pair_end,
+                           int column, float* o, size_t o_stride) {
   constexpr int kPanelPairs = kPanelTokens / 2;
   __m512 acc[R][C];
-  set_zero(acc);
+  HWY_UNROLL(8)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < C; ++c) {
+      acc[r][c] = _mm512_loadu_ps(o + r * o_stride + column + c * kVectorFloats);
+    }
+  }
   for (int pair = pair_begin; pair < pair_end;) {
     const int panel = pair / kPanelPairs;
     const int end = HWY_MIN(pair_end, (panel + 1) * kPanelPairs);
@@ -181,32 +253,75 @@ void value_tile(const Bf16Block& block, const uint32_t* p, int pair_begin, int p
     add_pairs<R, C>(p + pair, kChunkTokens / 2, v, block.v_stride, end - pair, acc);
     pair = end;
   }
-  store(acc, o + column, columns);
+  HWY_UNROLL(8)
+  for (int r = 0; r < R; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < C; ++c) {
+      _mm512_storeu_ps(o + r * o_stride + column + c * kVectorFloats, acc[r][c]);
+    }
+  }
 }
 
+// R rows from `row` on, in registers together.
 template <int R>
-void value_rows(const Bf16Block& block, const uint32_t* p, int pair_begin, int pair_end,
-                int columns, float* o) {
+void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int row,
+               int head_dim, float softcap, const StateView& into) {
+  const int n_pairs = (head_dim + 1) / 2;
+  const int columns = (head_dim + kVectorFloats - 1) / kVectorFloats * kVectorFloats;
+  const auto sees = [&](int r) { return visible[row + r].begin < visible[row + r].end; };
+  KeyRange seen{kChunkTokens, 0};
+  for (int r = 0; r < R; ++r) {
+    if (!sees(r)) continue;
+    seen.begin = std::min(seen.begin, visible[row + r].begin);
+    seen.end = std::max(seen.end, visible[row + r].end);
+  }
+  if (seen.begin >= seen.end) return;
+
+  alignas(64) float scores[R * kChunkTokens];
+  alignas(64) uint32_t weights[R * kChunkTokens / 2];
+  const uint32_t* q_rows = q + size_t(row) * n_pairs;
+  int panel = seen.begin / kPanelTokens;
+  const int panel_end = (seen.end - 1) / kPanelTokens + 1;
+  for (; panel + 4 <= panel_end; panel += 4)
+    score_tile<R, 4>(block, panel, q_rows, n_pairs, scores);
+  for (; panel < panel_end; ++panel) score_tile<R, 1>(block, panel, q_rows, n_pairs, scores);
+
+  float* o = into.o + size_t(row) * into.stride;
+  for (int r = 0; r < R; ++r) {
+    float* own = scores + r * kChunkTokens;
+    uint32_t* pairs = weights + r * kChunkTokens / 2;
+    if (!sees(r)) {
+      std::fill_n(pairs, kChunkTokens / 2, 0);
+      continue;
+    }
+    if (softcap > 0) cap_scores(own, softcap);
+    weigh(own, visible[row + r], columns, {o + r * into.stride, into.m[row + r], into.l[row + r]},
+          pairs);
+  }
+
+  const int pair_begin = seen.begin / 2;
+  const int pair_end = (seen.end + 1) / 2;
   int column = 0;
   for (; column + 4 * kVectorFloats <= columns; column += 4 * kVectorFloats) {
-    value_tile<R, 4>(block, p, pair_begin, pair_end, column, columns, o);
+    value_tile<R, 4>(block, weights, pair_begin, pair_end, column, o, into.stride);
   }
   for (; column < columns; column += kVectorFloats) {
-    value_tile<R, 1>(block, p, pair_begin, pair_end, column, columns, o);
+    value_tile<R, 1>(block, weights, pair_begin, pair_end, column, o, into.stride);
   }
 }
 
-void values(const Bf16Block& block, const uint32_t* p, int n, int key_begin, int key_end,
-            int columns, float* o) {
-  const int begin = key_begin / 2;
-  const int end = (key_end + 1) / 2;
-  if (n == kBf16TileRows) return value_rows<kBf16TileRows>(block, p, begin, end, columns, o);
-  for (int r = 0; r < n; ++r) {
-    value_rows<1>(block, p + r * kChunkTokens / 2, begin, end, columns, o + r * columns);
+void fold_block(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
+                int head_dim, float softcap, const StateView& into) {
+  static_assert(kBf16TileRows == 6);
+  constexpr decltype(&fold_rows<1>) kOfRows[] = {fold_rows<1>, fold_rows<2>, fold_rows<3>,
+                                                 fold_rows<4>, fold_rows<5>, fold_rows<6>};
+  for (int row = 0; row < n; row += kBf16TileRows) {
+    const int rows = std::min(kBf16TileRows, n - row);
+    kOfRows[rows - 1](block, q, visible, row, head_dim, softcap, into);
   }
 }
 
-constexpr Bf16Kernels kTable{pack_q, pack_k, pack_v, pack_p, scores, values};
+constexpr Bf16Kernels kTable{pack_q, pack_k, pack_v, fold_block};
 
 }  // namespace
 }  // namespace banyan

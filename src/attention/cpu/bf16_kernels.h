@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention/cpu/kernels.h"
 #include "tensor/kv_layout.h"
 
 namespace banyan {
@@ -35,16 +36,13 @@ struct Bf16Kernels {
   // product with the zero weight of a row that does not see it would not be zero.
   bool (*pack_v)(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
                  size_t stride, uint32_t* out);
-  // p: [n][64] and l: [n], as AttentionKernels::softmax() leaves them; out: [n][32] pairs, zero
-  // where a row sees nothing. l becomes the sum of the rounded p, by which their errors cancel.
-  void (*pack_p)(const float* p, float* l, int n, uint32_t* out);
 
-  // scores[i][16 * panel_begin .. 16 * panel_end) = q[i] . k; q: [n][n_pairs], scores: [n][64].
-  void (*scores)(const Bf16Block& block, const uint32_t* q, int n, int n_pairs, float* scores);
-  // o[i] = sum over keys in [key_begin, key_end) of p[i][key] * v[key], and at most the key beside
-  // either end; n <= kBf16TileRows, columns a multiple of 16, o: [n][columns].
-  void (*values)(const Bf16Block& block, const uint32_t* p, int n, int key_begin, int key_end,
-                 int columns, float* o);
+  // Folds the block into the states of n packed rows: q . k, softmax over visible[i], and the sum
+  // of V. q: [n][pairs of head_dim]; softcap as AttendInputs; into.stride a multiple of 16 and
+  // >= head_dim. Row by row and block by block in order, so that a row's state does not depend on
+  // its neighbours.
+  void (*fold_block)(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
+                     int head_dim, float softcap, const StateView& into);
 };
 
 // Null where the compiler or the architecture has no such instructions. Whether the CPU has them is

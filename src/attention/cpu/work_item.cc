@@ -18,8 +18,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 // each register tile.
 constexpr int kPackingRows = 2 * kTileRows + 1;
 
-static_assert(kPassRows % kBf16TileRows == 0);
-static_assert(kBf16TileRows <= kTileRows, "both kinds of tiles use WorkerScratch::tile");
+static_assert(kMostPassRows / 2 % kTileRows == 0 && kMostPassRows / 2 % kBf16TileRows == 0);
 
 int n_pairs(int head_dim) { return (head_dim + 1) / 2; }
 
@@ -44,9 +43,10 @@ struct PackedRows {
 
 // Calls pass(rows) for passes of about equal size, each a multiple of kTileRows but the last.
 template <class F>
-void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, F pass) {
+void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, int head_dim, F pass) {
   const size_t total = size_t{row_end - row_begin} * (heads.end - heads.begin);
-  const size_t n_passes = (total + kPassRows - 1) / kPassRows;
+  const size_t most = pass_rows(head_dim);
+  const size_t n_passes = (total + most - 1) / most;
   if (total == 0) return;
   const size_t tiles = ((total + n_passes - 1) / n_passes + kTileRows - 1) / kTileRows;
   const size_t size = tiles * kTileRows;
@@ -271,43 +271,18 @@ void load_rows(const AttendCall& call, const PackedRows& rows, WorkerScratch& sc
 bool find_visible(const WorkItem& item, Band band, Position begin, int n, WorkerScratch& scratch) {
   const int first = std::max(item.kv_begin - begin, 0);
   const int last = std::min(item.kv_end - begin, kBlockTokens);
-  bool any = false;
+  const bool is_banded = band.window != Band::kNone;
+  const bool has_window = is_banded && band.window != Band::kCausal;
+  int seen = 0;
   for (int i = 0; i < n; ++i) {
-    KeyRange range{first, last};
-    if (band.window != Band::kNone) {
-      const Position own = scratch.row_pos[i] - begin;
-      range.end = std::min(range.end, own + 1);
-      if (band.window != Band::kCausal) {
-        range.begin = std::max<int64_t>(range.begin, int64_t{own} - band.window + 1);
-      }
-    }
-    if (range.begin >= range.end) range = {};
-    any = any || range.begin < range.end;
-    scratch.visible[i] = range;
+    const int own = scratch.row_pos[i] - begin;
+    const int range_end = is_banded ? std::min(last, own + 1) : last;
+    const int range_begin = has_window ? std::max(first, own - band.window + 1) : first;
+    const int size = std::max(range_end - range_begin, 0);
+    scratch.visible[i] = {size > 0 ? range_begin : 0, size > 0 ? range_end : 0};
+    seen |= size;
   }
-  return any;
-}
-
-// Adds the values of a block to the segments' states, tile by tile.
-void fold_bf16_block(const AttendCall& call, const Bf16Block& block, int n, int columns,
-                     WorkerScratch& scratch) {
-  call.bf16->pack_p(scratch.scores, scratch.block_l, n, scratch.p_pairs);
-  for (int row = 0; row < n; row += kBf16TileRows) {
-    const int rows = std::min(kBf16TileRows, n - row);
-    KeyRange seen{kBlockTokens, 0};
-    for (int r = row; r < row + rows; ++r) {
-      if (scratch.visible[r].begin >= scratch.visible[r].end) continue;
-      seen.begin = std::min(seen.begin, scratch.visible[r].begin);
-      seen.end = std::max(seen.end, scratch.visible[r].end);
-    }
-    if (seen.begin >= seen.end) continue;
-    call.bf16->values(block, scratch.p_pairs + size_t(row) * (kBlockTokens / 2), rows, seen.begin,
-                      seen.end, columns, scratch.tile);
-    const StateView& into = scratch.segment;
-    call.kernels->fold(
-        {scratch.tile, size_t(columns), scratch.block_m + row, scratch.block_l + row}, rows,
-        columns, {into.o + row * into.stride, into.stride, into.m + row, into.l + row});
-  }
+  return seen != 0;
 }
 
 void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows& rows,
@@ -334,18 +309,15 @@ void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows&
     const ReadBlock block = reader.read(begin);
     if (!find_visible(item, band, begin, rows.n, scratch)) continue;
     if (block.is_bf16) {
-      call.bf16->scores(block.bf16, scratch.q_pairs, rows.n, n_pairs(head_dim), scratch.scores);
-    } else {
-      kernels.scores(block.f32, scratch.q, rows.n, head_dim, scratch.scores);
+      call.bf16->fold_block(block.bf16, scratch.q_pairs, scratch.visible, rows.n, head_dim,
+                            call.in->softcap, scratch.segment);
+      continue;
     }
+    kernels.scores(block.f32, scratch.q, rows.n, head_dim, scratch.scores);
     kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
                     scratch.block_l);
-    if (block.is_bf16) {
-      fold_bf16_block(call, block.bf16, rows.n, columns, scratch);
-    } else {
-      kernels.fold_block(block.f32, scratch.scores, scratch.visible, rows.n, columns,
-                         scratch.block_m, scratch.block_l, scratch.segment, scratch.tile);
-    }
+    kernels.fold_block(block.f32, scratch.scores, scratch.visible, rows.n, columns, scratch.block_m,
+                       scratch.block_l, scratch.segment, scratch.tile);
   }
   kernels.fold(scratch.segment, rows.n, columns, scratch.item);
 
@@ -362,14 +334,15 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   if (head_dim <= head_dim_) return;
   head_dim_ = head_dim;
   const size_t columns = padded(head_dim);
-  const size_t states = kPassRows * columns;
-  const size_t statistics = (kPassRows + 15) / 16 * 16;
-  floats_ = AlignedArray<float>(states + kPassRows * kBlockTokens + kTileRows * columns +
+  const size_t rows = pass_rows(head_dim);
+  const size_t states = rows * columns;
+  const size_t statistics = (rows + 15) / 16 * 16;
+  floats_ = AlignedArray<float>(states + rows * kBlockTokens + kTileRows * columns +
                                 2 * kBlockTokens * columns + 2 * states + 6 * statistics);
   float* next = floats_.data();
   const auto take = [&](size_t size) { return std::exchange(next, next + size); };
   q = take(states);
-  scores = take(kPassRows * kBlockTokens);
+  scores = take(rows * kBlockTokens);
   tile = take(kTileRows * columns);
   k_block = take(kBlockTokens * columns);
   v_block = take(kBlockTokens * columns);
@@ -380,24 +353,23 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   }
   if (!with_pairs) return;
   const size_t half = (columns + 1) / 2;
-  const size_t q_size = kPassRows * half;
-  const size_t p_size = kPassRows * (kBlockTokens / 2);
+  const size_t q_size = rows * half;
   const size_t block_size = kBlockTokens * half;
-  pairs_ = AlignedArray<uint32_t>(q_size + p_size + 2 * block_size);
+  pairs_ = AlignedArray<uint32_t>(q_size + 2 * block_size);
   q_pairs = pairs_.data();
-  p_pairs = q_pairs + q_size;
-  k_pairs = p_pairs + p_size;
+  k_pairs = q_pairs + q_size;
   v_pairs = k_pairs + block_size;
 }
 
 void attend_item(const AttendCall& call, const WorkItem& item, WorkerScratch& scratch) {
   for_each_pass(item.row_begin, item.row_end, call.plan->runs[item.run].heads,
+                call.in->kv.shape.head_dim,
                 [&](const PackedRows& rows) { attend_pass(call, item, rows, scratch); });
 }
 
 void attend_merge(const AttendCall& call, const Merge& merge, WorkerScratch& scratch) {
   const int head_dim = call.in->kv.shape.head_dim;
-  for_each_pass(merge.row_begin, merge.row_end, merge.heads, [&](const PackedRows& rows) {
+  for_each_pass(merge.row_begin, merge.row_end, merge.heads, head_dim, [&](const PackedRows& rows) {
     clear_states(scratch.item, rows.n);
     for (uint32_t i = 0; i < merge.list_count; ++i) {
       const Partial& partial = call.plan->partials[call.plan->merge_lists[merge.list_begin + i]];

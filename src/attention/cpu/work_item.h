@@ -14,10 +14,13 @@
 
 namespace banyan {
 
-// Packed rows (row x head) that one pass over an item's KV serves: converting a block to f32 costs
-// little beside that many rows' products, and their states (3 x 132 x head_dim floats) with the
-// block still fit a second-level cache of 1 MiB at head_dim 256. A multiple of kTileRows.
-inline constexpr int kPassRows = 132;
+// Packed rows (row x head) that one pass over an item's KV serves: converting a block costs little
+// beside that many rows' products, and their states (3 x rows x head_dim floats) with the block fit
+// a second-level cache of 1 MiB. A multiple of kTileRows and of kBf16TileRows.
+inline constexpr int kMostPassRows = 264;
+constexpr int pass_rows(int head_dim) {
+  return head_dim <= 128 ? kMostPassRows : kMostPassRows / 2;
+}
 
 // Buffers of one worker.
 class WorkerScratch {
@@ -27,22 +30,21 @@ class WorkerScratch {
     return floats_.size() * sizeof(float) + pairs_.size() * sizeof(uint32_t) + sizeof(*this);
   }
 
-  float* q = nullptr;        // [kPassRows][head_dim]
-  float* scores = nullptr;   // [kPassRows][64]
+  float* q = nullptr;        // [pass_rows][head_dim]
+  float* scores = nullptr;   // [pass_rows][64]
   float* tile = nullptr;     // [kTileRows][padded head_dim]
   float* k_block = nullptr;  // [4][head_dim][16]
   float* v_block = nullptr;  // [64][padded head_dim]
-  float* block_m = nullptr;  // [kPassRows]
+  float* block_m = nullptr;  // [pass_rows]
   float* block_l = nullptr;
   // The same in pairs of bf16, if asked for (bf16_kernels.h).
-  uint32_t* q_pairs = nullptr;  // [kPassRows][half of head_dim]
-  uint32_t* p_pairs = nullptr;  // [kPassRows][32]
+  uint32_t* q_pairs = nullptr;  // [pass_rows][half of head_dim]
   uint32_t* k_pairs = nullptr;  // [4][half of head_dim][16]
   uint32_t* v_pairs = nullptr;  // [4][8][padded head_dim]
-  StateView segment;            // [kPassRows]
+  StateView segment;            // [pass_rows]
   StateView item;
-  Position row_pos[kPassRows];
-  KeyRange visible[kPassRows];
+  Position row_pos[kMostPassRows];
+  KeyRange visible[kMostPassRows];
 
  private:
   int head_dim_ = 0;
