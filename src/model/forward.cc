@@ -174,15 +174,12 @@ class Pass {
     ops_.add(h_, x_);
   }
 
-  // Adds to x what `w` makes of `from`, through a norm where there is one.
-  void add_block(ConstMatrix from, const LinearWeights& w, const NormWeights& post_norm) {
-    if (!post_norm) {
-      const LinearTarget out = target(w, x_, /*accumulate=*/true);
-      return linear(from, {&out, 1});
-    }
+  // Adds to x what product(target) makes with `w`, through a norm where there is one.
+  template <class F>
+  void add_block(const LinearWeights& w, const NormWeights& post_norm, F product) {
+    if (!post_norm) return product(target(w, x_, /*accumulate=*/true));
     const Matrix block = first_rows(a_.block_, rows_);
-    const LinearTarget out = target(w, block);
-    linear(from, {&out, 1});
+    product(target(w, block));
     norm(block, post_norm, block);
     ops_.add(block, x_);
   }
@@ -238,28 +235,31 @@ class Pass {
       rows_ = x_.rows;
       h_ = first_rows(h_, rows_);
     }
-    add_block(attended, w.attention_output, w.attention_post_norm);
+    add_block(w.attention_output, w.attention_post_norm, [&](const LinearTarget& out) {
+      linear(attended, {&out, 1});
+    });
   }
 
-  // What a feed-forward block's last product reads.
-  Matrix hidden_ffn(ConstMatrix from, const FfnWeights& w, int ffn) {
+  void feed_forward(ConstMatrix from, const FfnWeights& w, int ffn, const LinearTarget& down) {
     const Matrix gate = first_cols(first_rows(a_.gate_, from.rows), ffn);
     const Matrix up = first_cols(first_rows(a_.up_, from.rows), ffn);
-    if (!w.gate) {
+    watch_.lap(times_.other_ns);
+    if (w.gate) {
+      ops_.feed_forward(from, target(w.gate, gate), target(w.up, up), hp_.activation, down);
+    } else {
       const LinearTarget only = target(w.up, up);
-      linear(from, {&only, 1});
+      ops_.linear(from, {&only, 1});
       ops_.activate(hp_.activation, up);
-      return up;
+      ops_.linear(up, {&down, 1});
     }
-    const std::array both = {target(w.gate, gate), target(w.up, up)};
-    linear(from, both);
-    ops_.gated(hp_.activation, gate, up, gate);
-    return gate;
+    watch_.lap(times_.weights_ns);
   }
 
   void feed_forward(const LayerShape& shape, const LayerWeights& w, Matrix from) {
     if (!w.router) {
-      return add_block(hidden_ffn(from, w.ffn, shape.ffn), w.ffn.down, w.ffn_post_norm);
+      return add_block(w.ffn.down, w.ffn_post_norm, [&](const LinearTarget& down) {
+        feed_forward(from, w.ffn, shape.ffn, down);
+      });
     }
     BANYAN_CHECK(!w.ffn_post_norm, "experts add to x at once");
     const Matrix scores = first_rows(a_.scores_, rows_);
@@ -277,8 +277,7 @@ class Pass {
       const Matrix gathered = first_rows(a_.gathered_, n);
       const Matrix block = first_rows(a_.block_, n);
       ops_.gather_rows(from, rows, gathered);
-      const LinearTarget down = target(w.experts[e].down, block);
-      linear(hidden_ffn(gathered, w.experts[e], shape.ffn), {&down, 1});
+      feed_forward(gathered, w.experts[e], shape.ffn, target(w.experts[e].down, block));
       ops_.scatter_add(block, rows, weights, x_);
     }
   }

@@ -73,6 +73,11 @@ class Ops {
   // out = activation(gate) * up, element by element; out may be gate.
   virtual void gated(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
 
+  // A feed-forward block: down.out (+)= down.weight * (activation(gate) * up) + down.bias, where
+  // gate and up are as linear() makes them of x. gate.out and up.out may be used for them or not.
+  virtual void feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
+                            Activation activation, const LinearTarget& down) = 0;
+
   // x = activation(x), element by element.
   virtual void activate(Activation activation, Matrix x) = 0;
 

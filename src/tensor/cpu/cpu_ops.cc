@@ -69,6 +69,8 @@ class CpuOpsOnPool final : public CpuOps {
   void store_kv(const KvPlanes& planes, std::span<const KvSlot> slots, ConstMatrix k,
                 ConstMatrix v) override;
   void gated(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) override;
+  void feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
+                    Activation activation, const LinearTarget& down) override;
   void activate(Activation activation, Matrix x) override;
   void add(ConstMatrix y, Matrix x) override;
   void scale(float factor, Matrix x) override;
@@ -256,6 +258,21 @@ void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) 
   }
   if (x.rows >= border && !options_.deterministic) return sliced_gemm_.run(x, targets);
   dot_products_.run(x, targets);
+}
+
+void CpuOpsOnPool::feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
+                                Activation activation, const LinearTarget& down) {
+  if (takes_int8(x.rows, gate.weight.type) && takes_int8(x.rows, up.weight.type) &&
+      takes_int8(x.rows, down.weight.type)) {
+    check_weight(gate.weight, x.cols);
+    check_weight(up.weight, x.cols);
+    check_weight(down.weight, gate.weight.rows);
+    return int8_gemm_.feed_forward(x, gate, up, kernels_.simd.gated[static_cast<int>(activation)],
+                                   down);
+  }
+  linear(x, std::array{gate, up});
+  gated(activation, gate.out, up.out, gate.out);
+  linear(gate.out, {&down, 1});
 }
 
 }  // namespace

@@ -28,6 +28,9 @@ constexpr int64_t kRecordBytes = 512 << 10;
 // Every part expands all weights anew, which for this many rows costs a tenth of the products.
 constexpr int64_t kFewestPartRows = 64;
 
+// Rows of a part at most: their 32 outputs of gate and up stay in the L2 too.
+constexpr int64_t kMostPartRows = 384;
+
 int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
 }  // namespace
@@ -43,116 +46,189 @@ bool Int8Gemm::takes(DType type) const {
 }
 
 uint64_t Int8Gemm::scratch_bytes() const {
-  uint64_t bytes = records_.size();
+  uint64_t bytes = input_.records.size() + hidden_.records.size();
   for (const WorkerScratch& scratch : scratch_) {
     bytes += scratch.quants.size();
-    bytes +=
-        sizeof(float) * (scratch.scales.size() + scratch.offsets.size() + scratch.energies.size());
+    bytes += sizeof(float) * (scratch.scales.size() + scratch.offsets.size() +
+                              scratch.energies.size() + scratch.gate.size() + scratch.up.size());
   }
   return bytes;
 }
 
 void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
-  for_each_row_pass(
-      x, targets, kMaxRows,
-      [&](ConstMatrix rows, std::span<const LinearTarget> some) { run_block(rows, some); });
+  for_each_row_pass(x, targets, kMaxRows,
+                    [&](ConstMatrix rows, std::span<const LinearTarget> some) {
+                      round(rows, input_);
+                      multiply(input_, rows.rows, some);
+                    });
 }
 
-void Int8Gemm::run_block(ConstMatrix x, std::span<const LinearTarget> targets) {
-  n_groups_ = divide_up(x.rows, kInt8GroupRows);
-  n_blocks_ = x.cols / kBlock;
-  const int64_t n_passes = divide_up(n_blocks_, kMaxPassBlocks);
-  pass_blocks_ = divide_up(n_blocks_, n_passes);
-  records_.reserve_discarding(n_passes * n_groups_ * pass_blocks_ * kInt8RecordBytes);
+void Int8Gemm::feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
+                            Gated gated, const LinearTarget& down) {
+  for_each_row_pass(x, {&down, 1}, kMaxRows,
+                    [&](ConstMatrix rows, std::span<const LinearTarget> some) {
+                      round(rows, input_);
+                      hidden_.reserve(rows.rows, down.weight.cols);
+                      make_hidden(gate, up, gated, rows.rows);
+                      multiply(hidden_, rows.rows, some);
+                    });
+}
+
+void Int8Gemm::Rounded::reserve(int64_t rows, int64_t cols) {
+  n_groups = divide_up(rows, kInt8GroupRows);
+  n_blocks = cols / kBlock;
+  const int64_t n_passes = divide_up(n_blocks, kMaxPassBlocks);
+  pass_blocks = divide_up(n_blocks, n_passes);
+  records.reserve_discarding(n_passes * n_groups * run_bytes());
+}
+
+void Int8Gemm::reserve_scratch(const Rounded& x) {
   for (WorkerScratch& scratch : scratch_) {
-    const int64_t tile_blocks = kernels_.tile_outputs * pass_blocks_;
+    const int64_t tile_blocks = kernels_.tile_outputs * x.pass_blocks;
     scratch.quants.reserve_discarding(tile_blocks * kBlock);
     scratch.scales.reserve_discarding(tile_blocks);
     scratch.offsets.reserve_discarding(tile_blocks);
-    scratch.energies.reserve_discarding(n_blocks_);
   }
-  list_parts(x.rows);
-  list_tiles(targets);
-  const int n_workers = pool_.size();
-  const auto home_begin = [&](int worker) { return n_parts_ * worker / n_workers; };
-  if (n_parts_ < n_workers) {
-    pool_.parallel_for(x.rows, kInt8GroupRows, [&](int64_t begin, int64_t end, int worker) {
-      round_rows(x, begin, end, scratch_[worker]);
-    });
-  } else {
-    pool_.run([&](int worker) {
-      const int64_t first = home_begin(worker);
-      const int64_t last = home_begin(worker + 1) - 1;
-      round_rows(x, parts_[first].row_begin, parts_[last].row_end, scratch_[worker]);
-    });
+}
+
+void Int8Gemm::round(ConstMatrix x, Rounded& to) {
+  to.reserve(x.rows, x.cols);
+  list_parts(to, x.rows);
+  for_home_rows(x.rows, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t row = begin; row < end; row += kInt8GroupRows) {
+      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, end - row));
+      const Int8Records records = to.of(row / kInt8GroupRows);
+      for (int64_t b = 0; b < to.n_blocks; ++b) {
+        kernels_.round_block(x.row(row) + b * kBlock, x.stride, n_rows, records.of(b));
+      }
+    }
+    choose_wide(to, begin, end, scratch_[worker]);
+  });
+}
+
+void Int8Gemm::choose_wide(Rounded& x, int64_t begin, int64_t end, WorkerScratch& scratch) const {
+  scratch.energies.reserve_discarding(x.n_blocks);
+  for (int64_t row = begin; row < end; row += kInt8GroupRows) {
+    kernels_.choose_wide(x.of(row / kInt8GroupRows), x.n_blocks,
+                         divide_up(x.n_blocks, kBlocksForWide), scratch.energies.data());
   }
-  const auto n_tiles = static_cast<int64_t>(tiles_.size());
+}
+
+// One part for each worker, if that leaves them rows enough, or as many as make them small enough.
+void Int8Gemm::list_parts(const Rounded& x, int64_t n_rows) {
+  const int64_t most_groups = std::clamp<int64_t>(kRecordBytes / (x.n_blocks * kInt8RecordBytes), 1,
+                                                  kMostPartRows / kInt8GroupRows);
+  const int64_t for_workers = std::clamp<int64_t>(n_rows / kFewestPartRows, 1, pool_.size());
+  const int64_t for_cache = divide_up(x.n_groups, most_groups);
+  n_parts_ = std::min(divide_up(for_cache, for_workers) * for_workers, x.n_groups);
+  for (int64_t p = 0; p < n_parts_; ++p) {
+    parts_[p].row_begin = x.n_groups * p / n_parts_ * kInt8GroupRows;
+    parts_[p].row_end = std::min(x.n_groups * (p + 1) / n_parts_ * kInt8GroupRows, n_rows);
+  }
+}
+
+template <class F>
+void Int8Gemm::for_home_rows(int64_t n_rows, F f) {
+  if (n_parts_ < pool_.size()) return pool_.parallel_for(n_rows, kInt8GroupRows, f);
+  pool_.run([&](int worker) {
+    f(parts_[home_part(worker)].row_begin, parts_[home_part(worker + 1) - 1].row_end, worker);
+  });
+}
+
+template <class F>
+void Int8Gemm::for_parts(int64_t n, F f) {
+  for (int64_t p = 0; p < n_parts_; ++p) parts_[p].next = 0;
   pool_.run([&](int worker) {
     for (int64_t i = 0; i < n_parts_; ++i) {
-      Part& part = parts_[(home_begin(worker) + i) % n_parts_];
+      Part& part = parts_[(home_part(worker) + i) % n_parts_];
       while (true) {
-        const int64_t tile = part.next_tile.fetch_add(1, std::memory_order_relaxed);
-        if (tile >= n_tiles) break;
-        multiply(part, tiles_[tile], scratch_[worker]);
+        const int64_t next = part.next.fetch_add(1, std::memory_order_relaxed);
+        if (next >= n) break;
+        f(part, next, scratch_[worker]);
       }
     }
   });
 }
 
-void Int8Gemm::round_rows(ConstMatrix x, int64_t begin, int64_t end, WorkerScratch& scratch) {
-  const int64_t n_wide = divide_up(n_blocks_, kBlocksForWide);
-  const int64_t run_bytes = pass_blocks_ * kInt8RecordBytes;
-  for (int64_t row = begin; row < end; row += kInt8GroupRows) {
-    const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, end - row));
-    kernels_.round_group(
-        x.row(row), x.stride, n_rows, n_blocks_, n_wide, scratch.energies.data(),
-        {records_.data() + row / kInt8GroupRows * run_bytes, pass_blocks_, n_groups_ * run_bytes});
-  }
-}
-
-// One part for each worker, if that leaves them rows enough, or as many as make them small enough.
-void Int8Gemm::list_parts(int64_t n_rows) {
-  const int64_t most_groups = std::max<int64_t>(1, kRecordBytes / (n_blocks_ * kInt8RecordBytes));
-  const int64_t for_workers = std::clamp<int64_t>(n_rows / kFewestPartRows, 1, pool_.size());
-  const int64_t for_cache = divide_up(n_groups_, most_groups);
-  n_parts_ = std::min(divide_up(for_cache, for_workers) * for_workers, n_groups_);
-  for (int64_t p = 0; p < n_parts_; ++p) {
-    parts_[p].row_begin = n_groups_ * p / n_parts_ * kInt8GroupRows;
-    parts_[p].row_end = std::min(n_groups_ * (p + 1) / n_parts_ * kInt8GroupRows, n_rows);
-    parts_[p].next_tile = 0;
-  }
-}
-
-void Int8Gemm::list_tiles(std::span<const LinearTarget> targets) {
+void Int8Gemm::multiply(const Rounded& x, int64_t n_rows, std::span<const LinearTarget> targets) {
+  list_parts(x, n_rows);
+  reserve_scratch(x);
   tiles_.clear();
   for (const LinearTarget& target : targets) {
     for (int64_t n = 0; n < target.weight.rows; n += kernels_.tile_outputs) {
       tiles_.push_back({&target, n, std::min(n + kernels_.tile_outputs, target.weight.rows)});
     }
   }
+  for_parts(static_cast<int64_t>(tiles_.size()),
+            [&](const Part& part, int64_t i, WorkerScratch& scratch) {
+              const LinearTarget& target = *tiles_[i].target;
+              const int64_t begin = tiles_[i].begin;
+              multiply_tile(x, part, target, begin, tiles_[i].end,
+                            target.out.row(part.row_begin) + begin, target.out.stride, scratch);
+            });
 }
 
-void Int8Gemm::multiply(const Part& part, const Tile& outputs, WorkerScratch& scratch) const {
-  const LinearTarget& target = *outputs.target;
+// outputs [begin, end) of a target for the rows of a part, to `out`, the first of them.
+void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target,
+                             int64_t begin, int64_t end, float* out, int64_t stride,
+                             WorkerScratch& scratch) const {
   const Weight& weight = target.weight;
   const Int8Tile tile{scratch.quants.data(), scratch.scales.data(), scratch.offsets.data()};
-  const int n_outputs = static_cast<int>(outputs.end - outputs.begin);
-  for (int64_t block = 0; block < n_blocks_; block += pass_blocks_) {
-    const int64_t n_blocks = std::min(pass_blocks_, n_blocks_ - block);
-    const std::byte* records = records_.data() + block * n_groups_ * kInt8RecordBytes;
-    kernels_.expand(weight.type, weight.row(outputs.begin), weight.row_bytes, n_outputs, block,
+  const int n_outputs = static_cast<int>(end - begin);
+  // The next tile's weights are fetched while this one's are used, some with each group of rows.
+  const std::byte* ahead = weight.row(end);
+  const std::byte* ahead_end = weight.row(std::min(end + kernels_.tile_outputs, weight.rows));
+  const int64_t n_passes = divide_up(x.n_blocks, x.pass_blocks);
+  const int64_t n_groups = divide_up(part.row_end - part.row_begin, kInt8GroupRows);
+  const int64_t ahead_bytes = divide_up(divide_up(ahead_end - ahead, n_passes * n_groups), 64) * 64;
+  for (int64_t block = 0; block < x.n_blocks; block += x.pass_blocks) {
+    const int64_t n_blocks = std::min(x.pass_blocks, x.n_blocks - block);
+    const std::byte* records = x.pass(block);
+    kernels_.expand(weight.type, weight.row(begin), weight.row_bytes, n_outputs, block,
                     block + n_blocks, tile);
     for (int64_t row = part.row_begin; row < part.row_end; row += kInt8GroupRows) {
       const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, part.row_end - row));
-      kernels_.multiply(tile, records + row / kInt8GroupRows * pass_blocks_ * kInt8RecordBytes,
-                        n_blocks, n_rows, n_outputs, target.accumulate || block > 0,
-                        target.out.row(row) + outputs.begin, target.out.stride);
+      for (const std::byte* e = std::min(ahead + ahead_bytes, ahead_end); ahead < e; ahead += 64) __builtin_prefetch(ahead, 0, 2);
+      kernels_.multiply(tile, records + row / kInt8GroupRows * x.run_bytes(), n_blocks, n_rows,
+                        n_outputs, target.accumulate || block > 0,
+                        out + (row - part.row_begin) * stride, stride);
     }
   }
   if (target.bias == nullptr) return;
-  for (int64_t r = part.row_begin; r < part.row_end; ++r) {
-    for (int64_t n = outputs.begin; n < outputs.end; ++n) target.out.row(r)[n] += target.bias[n];
+  for (int64_t r = 0; r < part.row_end - part.row_begin; ++r) {
+    for (int64_t n = 0; n < n_outputs; ++n) out[r * stride + n] += target.bias[begin + n];
   }
+}
+
+// Rounds activation(gate) * up of the input to hidden_, a block of 32 at a time.
+void Int8Gemm::make_hidden(const LinearTarget& gate, const LinearTarget& up, Gated gated,
+                           int64_t n_rows) {
+  reserve_scratch(input_);
+  for (WorkerScratch& scratch : scratch_) {
+    scratch.gate.reserve_discarding(kMostPartRows * kBlock);
+    scratch.up.reserve_discarding(kMostPartRows * kBlock);
+  }
+  for_parts(hidden_.n_blocks, [&](const Part& part, int64_t block, WorkerScratch& scratch) {
+    const auto product = [&](const LinearTarget& target, float* out) {
+      for (int64_t n = 0; n < kBlock; n += kernels_.tile_outputs) {
+        const int64_t begin = block * kBlock + n;
+        multiply_tile(input_, part, target, begin, begin + kernels_.tile_outputs, out + n, kBlock,
+                      scratch);
+      }
+    };
+    product(gate, scratch.gate.data());
+    product(up, scratch.up.data());
+    float* hidden = scratch.gate.data();
+    gated(hidden, scratch.up.data(), hidden, (part.row_end - part.row_begin) * kBlock);
+    for (int64_t row = part.row_begin; row < part.row_end; row += kInt8GroupRows) {
+      const int rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, part.row_end - row));
+      kernels_.round_block(hidden + (row - part.row_begin) * kBlock, kBlock, rows,
+                           hidden_.of(row / kInt8GroupRows).of(block));
+    }
+  });
+  for_home_rows(n_rows, [&](int64_t begin, int64_t end, int worker) {
+    choose_wide(hidden_, begin, end, scratch_[worker]);
+  });
 }
 
 }  // namespace banyan

@@ -18,6 +18,9 @@ namespace banyan {
 // One caller at a time. Allocates only when a call needs more scratch than any before it.
 class Int8Gemm {
  public:
+  // Element by element, as Kernels::gated.
+  using Gated = void (*)(const float* gate, const float* up, float* out, int64_t n);
+
   Int8Gemm(ThreadPool& pool, Isa isa);
 
   // Whether products with weights of this type can be taken here.
@@ -26,6 +29,12 @@ class Int8Gemm {
   // As Ops::linear(), for weights of types that it takes.
   void run(ConstMatrix x, std::span<const LinearTarget> targets);
 
+  // As Ops::feed_forward(), for weights of types that it takes. Does not use gate.out and up.out:
+  // what is between the products is rounded where it is made, and never leaves a core's cache
+  // as f32.
+  void feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up, Gated gated,
+                    const LinearTarget& down);
+
   uint64_t scratch_bytes() const;
 
  private:
@@ -33,24 +42,53 @@ class Int8Gemm {
   // they lie in its L2; the others help when nothing of their own parts is left.
   struct Part {
     int64_t row_begin = 0, row_end = 0;
-    std::atomic<int64_t> next_tile{0};
+    std::atomic<int64_t> next{0};  // what of it is to be taken next
   };
   // At most a tile of a target's outputs.
   struct Tile {
     const LinearTarget* target;
     int64_t begin, end;
   };
+  // Rounded activations of some rows: [pass][group of rows][block of inputs].
+  struct Rounded {
+    AlignedArray<std::byte> records;
+    int64_t n_groups = 0;
+    int64_t n_blocks = 0;
+    int64_t pass_blocks = 0;
+
+    void reserve(int64_t rows, int64_t cols);
+    int64_t run_bytes() const { return pass_blocks * kInt8RecordBytes; }
+    Int8Records of(int64_t group) {
+      return {records.data() + group * run_bytes(), pass_blocks, n_groups * run_bytes()};
+    }
+    // Of the first group, in the pass that begins with this block.
+    const std::byte* pass(int64_t block) const {
+      return records.data() + block / pass_blocks * n_groups * run_bytes();
+    }
+  };
   struct WorkerScratch {
     AlignedArray<uint8_t> quants;  // a tile of outputs, the inputs of a pass
     AlignedArray<float> scales, offsets;
     AlignedArray<float> energies;  // one for each block of inputs
+    AlignedArray<float> gate, up;  // [rows of a part][32]
   };
 
-  void run_block(ConstMatrix x, std::span<const LinearTarget> targets);
-  void list_parts(int64_t n_rows);
-  void list_tiles(std::span<const LinearTarget> targets);
-  void round_rows(ConstMatrix x, int64_t begin, int64_t end, WorkerScratch& scratch);
-  void multiply(const Part& part, const Tile& outputs, WorkerScratch& scratch) const;
+  void round(ConstMatrix x, Rounded& to);
+  void multiply(const Rounded& x, int64_t rows, std::span<const LinearTarget> targets);
+  void make_hidden(const LinearTarget& gate, const LinearTarget& up, Gated gated, int64_t rows);
+
+  void reserve_scratch(const Rounded& x);
+  void list_parts(const Rounded& x, int64_t n_rows);
+  int64_t home_part(int worker) const { return n_parts_ * worker / pool_.size(); }
+  // f(begin, end, worker) for all rows, whole groups each, by the workers whose parts hold them.
+  template <class F>
+  void for_home_rows(int64_t n_rows, F f);
+  // f(part, i, scratch) for each part and each i < n.
+  template <class F>
+  void for_parts(int64_t n, F f);
+  void choose_wide(Rounded& x, int64_t begin, int64_t end, WorkerScratch& scratch) const;
+  void multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target, int64_t begin,
+                     int64_t end, float* out, int64_t stride, WorkerScratch& scratch) const;
 
   ThreadPool& pool_;
   const Int8Kernels& kernels_;
@@ -58,11 +96,8 @@ class Int8Gemm {
   std::vector<Part> parts_;             // room for the most there can be
   int64_t n_parts_ = 0;
   std::vector<Tile> tiles_;
-  // Of the current block of rows: [pass][group of rows][block of inputs].
-  AlignedArray<std::byte> records_;
-  int64_t n_groups_ = 0;
-  int64_t n_blocks_ = 0;
-  int64_t pass_blocks_ = 0;
+  Rounded input_;
+  Rounded hidden_;
 };
 
 }  // namespace banyan

@@ -56,7 +56,7 @@ std::vector<float> integers(int64_t rows, int64_t cols, uint32_t seed) {
   std::vector<float> x(rows * cols);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t i = 0; i < n_blocks; ++i) {
-      const int largest = i < n_wide ? 127 * 256 + 127 : 127;
+      const int largest = i < n_wide ? 127 * 256 : 127;
       std::uniform_int_distribution<int> any(-largest, largest);
       float* block = x.data() + r * cols + order[i] * kBlock;
       for (int64_t j = 0; j < kBlock; ++j) block[j] = static_cast<float>(any(generator));

@@ -23,18 +23,21 @@ constexpr int kBlock = 32;
 constexpr int kWords = kBlock / 4;  // of four bytes, which one instruction multiplies and adds
 
 // The rounded activations of one block, four rows side by side. x = scale * q, q = coarse in a
-// narrow block and 256 * coarse + fine in a wide one.
+// narrow block and 256 * coarse + fine in a wide one, which all are until it is chosen.
 struct alignas(64) Record {
   float scale[kInt8GroupRows];
-  float sum[kInt8GroupRows];  // scale * sum of q: meets the weights' offsets
+  float sum[kInt8GroupRows];         // scale * sum of q: meets the weights' offsets
+  float narrow_sum[kInt8GroupRows];  // what it is in a narrow block
   int32_t wide;
-  int32_t unused[7];
+  float energy;  // squares of the rows' largest: that of the error as a narrow block, by a factor
+  int32_t unused[2];
   int8_t coarse[kWords][kInt8GroupRows][4];
   int8_t fine[kWords][kInt8GroupRows][4];
 };
 static_assert(sizeof(Record) == kInt8RecordBytes);
 
-constexpr int kWideLargest = 127 * 256 + 127;  // one more and the coarse part would be 128
+constexpr int kNarrowLargest = 127;
+constexpr int kWideFactor = 256;
 
 }  // namespace banyan::int8_layout
 #endif
@@ -46,7 +49,7 @@ namespace {
 #if HWY_TARGET <= HWY_AVX2
 
 namespace hn = hwy::HWY_NAMESPACE;
-using namespace int8_layout;  // NOLINT: a struct and three constants of this file
+using namespace int8_layout;  // NOLINT: a struct and constants of this file
 
 constexpr bool kHasByteDots = HWY_TARGET <= HWY_AVX3_DL;
 
@@ -109,6 +112,15 @@ HWY_INLINE void add_words(const uint8_t* HWY_RESTRICT quants, const int8_t (*x)[
   }
 }
 
+// The same address, but compilers do not know: else they hold a whole block of weights in registers
+// from the coarse products to the fine ones, and spill the sums.
+HWY_INLINE const uint8_t* read_again(const uint8_t* quants) {
+#if HWY_COMPILER_GCC_ACTUAL || HWY_COMPILER_CLANG
+  asm("" : "+r"(quants));
+#endif
+  return quants;
+}
+
 // Adds a block's products with rows [row, row + kRows) of a group.
 template <int kRows>
 HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const float* offsets,
@@ -126,7 +138,7 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
   if constexpr (kHasByteDots) {
     if (record.wide != 0) {
       for_each([&](int r, int v) HWY_ATTR { sums[r][v] = hn::ShiftLeft<8>(sums[r][v]); });
-      add_words<kRows>(quants, record.fine, row, sums);
+      add_words<kRows>(read_again(quants), record.fine, row, sums);
     }
     for_each([&](int r, int v) HWY_ATTR { products[r][v] = sums[r][v]; });
   } else {
@@ -136,20 +148,26 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
     if (record.wide != 0) {
       for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 256); });
       for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
-      add_words<kRows>(quants, record.fine, row, sums);
+      add_words<kRows>(read_again(quants), record.fine, row, sums);
       for_each([&](int r, int v)
                    HWY_ATTR { products[r][v] = hn::Add(products[r][v], widen(r, v, 1)); });
     } else {
       for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 1); });
     }
   }
+  VF scale[kVectors];
+  VF offset[kVectors];
   for (int v = 0; v < kVectors; ++v) {
-    const VF scale = hn::Load(df, scales + v * kLanes);
-    const VF offset = hn::Load(df, offsets + v * kLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const VF both = hn::Mul(scale, hn::Set(df, record.scale[row + r]));
+    scale[v] = hn::Load(df, scales + v * kLanes);
+    offset[v] = hn::Load(df, offsets + v * kLanes);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const VF row_scale = hn::Set(df, record.scale[row + r]);
+    const VF row_sum = hn::Set(df, record.sum[row + r]);
+    for (int v = 0; v < kVectors; ++v) {
+      const VF both = hn::Mul(scale[v], row_scale);
+      acc[row + r][v] = hn::MulAdd(offset[v], row_sum, acc[row + r][v]);
       acc[row + r][v] = hn::MulAdd(hn::ConvertTo(df, products[r][v]), both, acc[row + r][v]);
-      acc[row + r][v] = hn::MulAdd(offset, hn::Set(df, record.sum[row + r]), acc[row + r][v]);
     }
   }
 }
@@ -226,61 +244,18 @@ HWY_INLINE Words bytes(I8 first, I8 second) {
                      hn::Combine(whole, hn::DemoteTo(half, second), hn::DemoteTo(half, first)));
 }
 
-// 16 activations times `inverse`, rounded to integers: their bytes go to `coarse`, of a wide block
-// the upper ones, and the lower ones to `fine`.
-template <bool kWide>
+// 16 activations times `inverse`, rounded to integers: their upper bytes, rounded, go to `coarse`,
+// and what is left to `fine`.
 HWY_INLINE void round_16(const float* x, float inverse, Words& coarse, Words& fine) {
   const D8 d;
   const hn::RebindToSigned<D8> di;
+  const I8 half = hn::Set(di, kWideFactor / 2);
   const I8 first = hn::NearestInt(hn::Mul(hn::LoadU(d, x), hn::Set(d, inverse)));
   const I8 second = hn::NearestInt(hn::Mul(hn::LoadU(d, x + 8), hn::Set(d, inverse)));
-  if constexpr (kWide) {
-    const I8 half = hn::Set(di, 128);
-    const I8 upper1 = hn::ShiftRight<8>(hn::Add(first, half));
-    const I8 upper2 = hn::ShiftRight<8>(hn::Add(second, half));
-    coarse = bytes(upper1, upper2);
-    fine =
-        bytes(hn::Sub(first, hn::ShiftLeft<8>(upper1)), hn::Sub(second, hn::ShiftLeft<8>(upper2)));
-  } else {
-    coarse = bytes(first, second);
-  }
-}
-
-// One block of a group, of which scale[r] holds the largest magnitude in row r.
-template <bool kWide>
-HWY_INLINE void round_block(const float* const (&rows)[kInt8GroupRows], Record& record) {
-  const hn::FixedTag<float, kInt8GroupRows> d;  // a lane for each row
-  const hn::RebindToSigned<decltype(d)> di;
-  const DWords dwords;
-  const hn::FixedTag<int8_t, 16> di8;
-  const auto ones = hn::Set(hn::FixedTag<uint8_t, 16>(), uint8_t{1});
-  const auto steps = hn::Set(d, kWide ? kWideLargest : 127);
-  const auto largest = hn::Load(d, record.scale);
-  const auto is_zero = hn::Eq(largest, hn::Zero(d));
-  alignas(16) float inverse[kInt8GroupRows];
-  hn::Store(hn::IfThenZeroElse(is_zero, hn::Div(steps, largest)), d, inverse);
-  auto sums = hn::Zero(di);
-  for (int half = 0; half < 2; ++half) {
-    Words coarse[4];
-    Words fine[4];
-    for (int r = 0; r < kInt8GroupRows; ++r) {
-      round_16<kWide>(rows[r] + half * 16, inverse[r], coarse[r], fine[r]);
-    }
-    const auto store = [&](Words(&words)[4], int factor, int8_t(*to)[kInt8GroupRows][4]) HWY_ATTR {
-      transpose(words);
-      auto sum = hn::Zero(di);
-      for (int i = 0; i < 4; ++i) {
-        hn::Store(words[i], dwords, reinterpret_cast<uint32_t*>(to[half * 4 + i]));
-        sum = hn::SumOfMulQuadAccumulate(di, ones, hn::BitCast(di8, words[i]), sum);
-      }
-      sums = hn::Add(sums, hn::Mul(sum, hn::Set(di, factor)));
-    };
-    store(coarse, kWide ? 256 : 1, record.coarse);
-    if constexpr (kWide) store(fine, 1, record.fine);
-  }
-  const auto scale = hn::Div(largest, steps);
-  hn::Store(scale, d, record.scale);
-  hn::Store(hn::Mul(scale, hn::ConvertTo(d, sums)), d, record.sum);
+  const I8 upper1 = hn::ShiftRight<8>(hn::Add(first, half));
+  const I8 upper2 = hn::ShiftRight<8>(hn::Add(second, half));
+  coarse = bytes(upper1, upper2);
+  fine = bytes(hn::Sub(first, hn::ShiftLeft<8>(upper1)), hn::Sub(second, hn::ShiftLeft<8>(upper2)));
 }
 
 // The largest magnitudes of 32 activations of each row, a lane for each.
@@ -301,39 +276,64 @@ HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> largest_of(const float* const (&rows)
   return hn::Max(hn::Max(of(0), of(1)), hn::Max(of(2), of(3)));
 }
 
-void round_group(const float* x, int64_t x_stride, int n_rows, int64_t n_blocks, int64_t n_wide,
-                 float* scratch, const Int8Records& out) {
-  const hn::FixedTag<float, kInt8GroupRows> d;
+void round_block(const float* x, int64_t x_stride, int n_rows, std::byte* to) {
+  Record& record = *reinterpret_cast<Record*>(to);
+  const hn::FixedTag<float, kInt8GroupRows> d;  // a lane for each row
+  const hn::RebindToSigned<decltype(d)> di;
+  const DWords dwords;
+  const hn::FixedTag<int8_t, 16> di8;
+  const auto ones = hn::Set(hn::FixedTag<uint8_t, 16>(), uint8_t{1});
   // Rows that are not there repeat the first, and nobody reads their products.
   const float* rows[kInt8GroupRows];
-  const auto seek = [&](int64_t block) HWY_ATTR {
+  for (int r = 0; r < kInt8GroupRows; ++r) rows[r] = x + (r < n_rows ? r : 0) * x_stride;
+  const auto largest = largest_of(rows);
+  const auto steps = hn::Set(d, kNarrowLargest * kWideFactor);
+  const auto is_zero = hn::Eq(largest, hn::Zero(d));
+  alignas(16) float inverse[kInt8GroupRows];
+  hn::Store(hn::IfThenZeroElse(is_zero, hn::Div(steps, largest)), d, inverse);
+  auto coarse_sum = hn::Zero(di);
+  auto fine_sum = hn::Zero(di);
+  for (int half = 0; half < 2; ++half) {
+    Words coarse[4];
+    Words fine[4];
     for (int r = 0; r < kInt8GroupRows; ++r) {
-      rows[r] = x + (r < n_rows ? r : 0) * x_stride + block * kBlock;
+      round_16(rows[r] + half * 16, inverse[r], coarse[r], fine[r]);
     }
+    const auto store = [&](Words(&words)[4], int8_t(*out)[kInt8GroupRows][4], auto sum) HWY_ATTR {
+      transpose(words);
+      for (int i = 0; i < 4; ++i) {
+        hn::Store(words[i], dwords, reinterpret_cast<uint32_t*>(out[half * 4 + i]));
+        sum = hn::SumOfMulQuadAccumulate(di, ones, hn::BitCast(di8, words[i]), sum);
+      }
+      return sum;
+    };
+    coarse_sum = store(coarse, record.coarse, coarse_sum);
+    fine_sum = store(fine, record.fine, fine_sum);
+  }
+  const auto scale = hn::Div(largest, steps);
+  const auto upper_sum = hn::ShiftLeft<8>(coarse_sum);
+  hn::Store(scale, d, record.scale);
+  hn::Store(hn::Mul(scale, hn::ConvertTo(d, upper_sum)), d, record.narrow_sum);
+  hn::Store(hn::Mul(scale, hn::ConvertTo(d, hn::Add(upper_sum, fine_sum))), d, record.sum);
+  record.energy = hn::ReduceSum(d, hn::Mul(largest, largest));
+  record.wide = 1;
+}
+
+void choose_wide(const Int8Records& records, int64_t n_blocks, int64_t n_wide, float* scratch) {
+  const hn::FixedTag<float, kInt8GroupRows> d;
+  const auto record_of = [&](int64_t b) -> Record& {
+    return *reinterpret_cast<Record*>(records.of(b));
   };
-  // The square of a block's largest is that of its rounding error at 8 bits, but for a factor.
+  if (n_wide >= n_blocks) return;
+  for (int64_t b = 0; b < n_blocks; ++b) scratch[b] = record_of(b).energy;
+  std::nth_element(scratch, scratch + n_wide, scratch + n_blocks, std::greater<float>());
+  const float limit = scratch[n_wide];
   for (int64_t b = 0; b < n_blocks; ++b) {
-    Record& record = *reinterpret_cast<Record*>(out.of(b));
-    seek(b);
-    const auto largest = largest_of(rows);
-    hn::Store(largest, d, record.scale);
-    scratch[b] = hn::ReduceSum(d, hn::Mul(largest, largest));
-    record.sum[0] = scratch[b];
-  }
-  float limit = 0;
-  if (n_wide < n_blocks) {
-    std::nth_element(scratch, scratch + n_wide, scratch + n_blocks, std::greater<float>());
-    limit = scratch[n_wide];
-  }
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    Record& record = *reinterpret_cast<Record*>(out.of(b));
-    record.wide = record.sum[0] > limit ? 1 : 0;
-    seek(b);
-    if (record.wide != 0) {
-      round_block<true>(rows, record);
-    } else {
-      round_block<false>(rows, record);
-    }
+    Record& record = record_of(b);
+    if (record.energy > limit) continue;
+    record.wide = 0;
+    hn::Store(hn::Mul(hn::Load(d, record.scale), hn::Set(d, kWideFactor)), d, record.scale);
+    hn::Store(hn::Load(d, record.narrow_sum), d, record.sum);
   }
 }
 
@@ -421,7 +421,8 @@ void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outpu
   }
 }
 
-constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand, round_group, multiply};
+constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand,
+                                round_block,  choose_wide,  multiply};
 
 #else
 

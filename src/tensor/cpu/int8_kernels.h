@@ -30,7 +30,7 @@ struct Int8Tile {
 // kernels know.
 constexpr int64_t kInt8RecordBytes = 320;
 
-// Where the records of a group go: runs of pass_blocks, pass_stride bytes apart.
+// Where the records of a group lie: runs of pass_blocks, pass_stride bytes apart.
 struct Int8Records {
   std::byte* data;
   int64_t pass_blocks;
@@ -50,10 +50,13 @@ struct Int8Kernels {
   void (*expand)(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
                  int64_t begin, int64_t end, const Int8Tile& tile);
 
-  // Rounds a group of n_rows <= 4 rows of n_blocks * 32 activations, x_stride floats apart; of the
-  // blocks, n_wide get 16 bits. `scratch` holds n_blocks floats.
-  void (*round_group)(const float* x, int64_t x_stride, int n_rows, int64_t n_blocks,
-                      int64_t n_wide, float* scratch, const Int8Records& out);
+  // Rounds a block of n_rows <= 4 rows of 32 activations, x_stride floats apart, to 8 and to 16
+  // bits.
+  void (*round_block)(const float* x, int64_t x_stride, int n_rows, std::byte* record);
+
+  // Chooses the n_wide of n_blocks rounded blocks that keep their 16 bits. `scratch` holds n_blocks
+  // floats.
+  void (*choose_wide)(const Int8Records& records, int64_t n_blocks, int64_t n_wide, float* scratch);
 
   // out[r][n] (+)= the products of n_blocks blocks, for a group of n_rows rows and n_outputs
   // outputs of a tile.
