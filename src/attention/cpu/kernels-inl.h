@@ -296,6 +296,14 @@ inline void softmax(float* all_scores, const KeyRange* visible, int n, float sof
   }
 }
 
+inline void scale(const float* x, float factor, int n, float* out) {
+  const Floats d;
+  const FloatVector f = hn::Set(d, factor);
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) hn::StoreU(hn::Mul(hn::LoadU(d, x + i), f), d, out + i);
+  for (; i < n; ++i) out[i] = x[i] * factor;
+}
+
 // ---- Folding ----
 // Factors of `into` and `from` (o = a * into.o + b * from.o), m and l of `into` brought up to date.
 struct FoldFactors {

@@ -19,6 +19,7 @@ const AttentionKernels* kernel_table() {
       .scores = scores,
       .softmax = softmax,
       .fold_block = fold_block,
+      .scale = scale,
       .fold = fold,
   };
   return &kTable;

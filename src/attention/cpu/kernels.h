@@ -70,6 +70,9 @@ struct AttentionKernels {
   void (*fold_block)(const KvBlock& block, const float* p, const KeyRange* visible, int n, int dim,
                      const float* m, const float* l, const StateView& into, float* scratch);
 
+  // out[i] = factor * x[i]
+  void (*scale)(const float* x, float factor, int n, float* out);
+
   // Folds n states into others; into an empty one, this is a copy.
   void (*fold)(const StateView& from, int n, int dim, const StateView& into);
 };

@@ -75,9 +75,7 @@ void write_outputs(const AttendCall& call, const PackedRows& rows, const StateVi
       if (call.out->lse != nullptr) call.out->lse[index] = kMinusInfinity;
       continue;
     }
-    const float inverse = 1.0f / state.l[i];
-    const float* o = state.o + i * state.stride;
-    for (int d = 0; d < head_dim; ++d) out[d] = o[d] * inverse;
+    call.kernels->scale(state.o + i * state.stride, 1.0f / state.l[i], head_dim, out);
     if (call.out->lse != nullptr) call.out->lse[index] = state.m[i] + std::log(state.l[i]);
   }
 }
@@ -94,12 +92,16 @@ void store_partial(const AttendCall& call, const Partial& partial, const PackedR
   }
 }
 
-// A block as one kind of kernels reads it.
+// A block as kernels read it: in f32 to the key f32_end, in bf16 from there on.
 struct ReadBlock {
   KvBlock f32;
   Bf16Block bf16;
-  bool is_bf16 = false;
+  int f32_end = kBlockTokens;
 };
+
+// The first tokens draw much of the weight of rows in real models, with keys unlike all others:
+// what bf16 rounds there shows most.
+constexpr int kFirstKeysInF32 = kPanelTokens;
 
 // Rows that see fewer keys meet them in f32: they have little to average the rounding errors over,
 // and their outputs are large beside those of rows that see many. Measured with random K and V:
@@ -158,15 +160,15 @@ class BlockReader {
     // A grid panel that is held in parts by several refs is put together in the scratch.
     const bool whole = ref_ - first == uint32_t(block.panel_end - block.panel_begin);
     ReadBlock result;
-    // The first tokens draw much of the weight of rows in real models, with keys unlike all others:
-    // what bf16 rounds there shows most.
-    if (bf16_ != nullptr && begin > 0 && whole &&
-        pack_bf16(first, first_position, block, result.bf16)) {
-      result.is_bf16 = true;
-      return result;
+    uint32_t f32_refs_end = ref_;
+    if (bf16_ != nullptr && whole && pack_bf16(first, first_position, block, result.bf16)) {
+      result.f32_end = begin == 0 ? kFirstKeysInF32 : 0;
+      block.panel_end = std::min(block.panel_end, result.f32_end / kPanelTokens);
+      if (block.panel_begin >= block.panel_end) return result;
+      f32_refs_end = first + (block.panel_end - block.panel_begin);
     }
-    if (k_convert_ || !whole) pack_k(begin, first, first_position, block);
-    if (v_convert_ || !whole) pack_v(begin, first, first_position, block);
+    if (k_convert_ || !whole) pack_k(begin, first, f32_refs_end, first_position, block);
+    if (v_convert_ || !whole) pack_v(begin, first, f32_refs_end, first_position, block);
     if (fetches_ahead_ && !v_convert_ && whole) look_ahead(block);
     result.f32 = block;
     return result;
@@ -211,8 +213,8 @@ class BlockReader {
     }
   }
 
-  void pack_k(Position begin, uint32_t ref, Position position, KvBlock& block) {
-    for (; ref < ref_; ++ref) {
+  void pack_k(Position begin, uint32_t ref, uint32_t ref_end, Position position, KvBlock& block) {
+    for (; ref < ref_end; ++ref) {
       const PanelRef& r = refs_[ref];
       const int panel = (position - begin) / kPanelTokens;
       const int slot = position % kPanelTokens;
@@ -225,9 +227,9 @@ class BlockReader {
     block.k_type = DType::kF32;
   }
 
-  void pack_v(Position begin, uint32_t ref, Position position, KvBlock& block) {
+  void pack_v(Position begin, uint32_t ref, uint32_t ref_end, Position position, KvBlock& block) {
     const size_t stride = padded(shape_.head_dim);
-    for (; ref < ref_; ++ref) {
+    for (; ref < ref_end; ++ref) {
       const PanelRef& r = refs_[ref];
       const int panel = (position - begin) / kPanelTokens;
       const int slot = position % kPanelTokens;
@@ -260,17 +262,17 @@ void load_rows(const AttendCall& call, const PackedRows& rows, WorkerScratch& sc
   const int head_dim = call.in->kv.shape.head_dim;
   for (int i = 0; i < rows.n; ++i) {
     const size_t index = size_t{rows.row(i)} * call.in->n_heads + rows.head(i);
-    const float* q = call.in->q + index * head_dim;
-    float* to = scratch.q + size_t(i) * head_dim;
-    for (int d = 0; d < head_dim; ++d) to[d] = q[d] * call.in->scale;
+    call.kernels->scale(call.in->q + index * head_dim, call.in->scale, head_dim,
+                        scratch.q + size_t(i) * head_dim);
     scratch.row_pos[i] = call.plan->row_pos[rows.row(i)];
   }
 }
 
-// Which keys of the block at `begin` each row sees. False if none sees any.
-bool find_visible(const WorkItem& item, Band band, Position begin, int n, WorkerScratch& scratch) {
-  const int first = std::max(item.kv_begin - begin, 0);
-  const int last = std::min(item.kv_end - begin, kBlockTokens);
+// Which keys of the block at `begin`, of those in `part`, each row sees. False if none sees any.
+bool find_visible(const WorkItem& item, Band band, Position begin, KeyRange part, int n,
+                  WorkerScratch& scratch) {
+  const int first = std::max(item.kv_begin - begin, part.begin);
+  const int last = std::min(item.kv_end - begin, part.end);
   const bool is_banded = band.window != Band::kNone;
   const bool has_window = is_banded && band.window != Band::kCausal;
   int seen = 0;
@@ -307,17 +309,20 @@ void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows&
       clear_states(scratch.segment, rows.n);
     }
     const ReadBlock block = reader.read(begin);
-    if (!find_visible(item, band, begin, rows.n, scratch)) continue;
-    if (block.is_bf16) {
+    const auto any_sees = [&](KeyRange part) {
+      return find_visible(item, band, begin, part, rows.n, scratch);
+    };
+    if (any_sees({0, block.f32_end})) {
+      kernels.scores(block.f32, scratch.q, rows.n, head_dim, scratch.scores);
+      kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
+                      scratch.block_l);
+      kernels.fold_block(block.f32, scratch.scores, scratch.visible, rows.n, columns,
+                         scratch.block_m, scratch.block_l, scratch.segment, scratch.tile);
+    }
+    if (any_sees({block.f32_end, kBlockTokens})) {
       call.bf16->fold_block(block.bf16, scratch.q_pairs, scratch.visible, rows.n, head_dim,
                             call.in->softcap, scratch.segment);
-      continue;
     }
-    kernels.scores(block.f32, scratch.q, rows.n, head_dim, scratch.scores);
-    kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
-                    scratch.block_l);
-    kernels.fold_block(block.f32, scratch.scores, scratch.visible, rows.n, columns, scratch.block_m,
-                       scratch.block_l, scratch.segment, scratch.tile);
   }
   kernels.fold(scratch.segment, rows.n, columns, scratch.item);
 

@@ -188,7 +188,8 @@ void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTar
                     block + n_blocks, tile);
     for (int64_t row = part.row_begin; row < part.row_end; row += kInt8GroupRows) {
       const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, part.row_end - row));
-      for (const std::byte* e = std::min(ahead + ahead_bytes, ahead_end); ahead < e; ahead += 64) __builtin_prefetch(ahead, 0, 2);
+      for (const std::byte* e = std::min(ahead + ahead_bytes, ahead_end); ahead < e; ahead += 64)
+        __builtin_prefetch(ahead, 0, 2);
       kernels_.multiply(tile, records + row / kInt8GroupRows * x.run_bytes(), n_blocks, n_rows,
                         n_outputs, target.accumulate || block > 0,
                         out + (row - part.row_begin) * stride, stride);

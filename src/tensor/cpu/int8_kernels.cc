@@ -58,6 +58,7 @@ using DI32 = hn::RebindToSigned<DF>;
 using DI16 = hn::Repartition<int16_t, DF>;
 using DI8 = hn::Repartition<int8_t, DF>;
 using DU8 = hn::Repartition<uint8_t, DF>;
+using DU32 = hn::Repartition<uint32_t, DF>;
 using VF = hn::Vec<DF>;
 using VI32 = hn::Vec<DI32>;
 using VI16 = hn::Vec<DI16>;
@@ -220,10 +221,12 @@ void multiply(const Int8Tile& tile, const std::byte* records, int64_t n_blocks, 
 using DWords = hn::FixedTag<uint32_t, 4>;
 using Words = hn::Vec<DWords>;
 
-// From four words of each of four things to the things' first words, second words and so on.
-HWY_INLINE void transpose(Words (&w)[4]) {
-  const DWords d;
-  const hn::Repartition<uint64_t, DWords> d64;
+// From four words of each of four things to the things' first words, second words and so on; in
+// longer vectors each 16 bytes for themselves.
+template <class V>
+HWY_INLINE void transpose(V (&w)[4]) {
+  const hn::DFromV<V> d;
+  const hn::Repartition<uint64_t, hn::DFromV<V>> d64;
   const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, w[0], w[1]));
   const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, w[2], w[3]));
   const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, w[0], w[1]));
@@ -351,52 +354,58 @@ constexpr BlockFormat format_of(DType type) {
   return {34, 2, false, false, -128};                     // Q8_0
 }
 
-HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> load_halves(const std::byte* const (&from)[4]) {
-  uint16_t bits[4];
-  for (int i = 0; i < 4; ++i) std::memcpy(&bits[i], from[i], sizeof(bits[i]));
-  const hn::FixedTag<float, 4> d;
-  const hn::Rebind<hwy::float16_t, decltype(d)> d16;
-  return hn::PromoteTo(d, hn::BitCast(d16, hn::LoadU(hn::Rebind<uint16_t, decltype(d)>(), bits)));
+// Outputs that are expanded together: a vector of them.
+using Blocks = const std::byte* [kLanes];
+
+HWY_INLINE VF load_halves(const Blocks& blocks, int at) {
+  uint16_t bits[kLanes];
+  for (int n = 0; n < kLanes; ++n) std::memcpy(&bits[n], blocks[n] + at, sizeof(bits[n]));
+  const hn::Rebind<hwy::float16_t, DF> d16;
+  return hn::PromoteTo(DF(), hn::BitCast(d16, hn::LoadU(hn::Rebind<uint16_t, DF>(), bits)));
 }
 
-// Four outputs' blocks, to the places of the first of them.
-template <bool kNibbles>
-HWY_INLINE void expand_four(const BlockFormat& format, const std::byte* const (&blocks)[4],
-                            uint8_t* quants, float* scales, float* offsets) {
-  const DWords d;
-  const auto load = [&](int64_t at, Words(&w)[4]) HWY_ATTR {
-    for (int i = 0; i < 4; ++i) {
-      w[i] = hn::BitCast(d, hn::LoadU(hn::Repartition<uint8_t, DWords>(),
-                                      reinterpret_cast<const uint8_t*>(blocks[i]) + at));
+// 16 bytes of each block, as vectors of all blocks' first words, second words and so on.
+HWY_INLINE void load_words(const Blocks& blocks, int64_t at, hn::Vec<DU32> (&w)[4]) {
+  const hn::FixedTag<uint8_t, 16> d8;
+  for (int i = 0; i < 4; ++i) {
+    const auto load = [&](int lane) HWY_ATTR {
+      return hn::BitCast(
+          DWords(), hn::LoadU(d8, reinterpret_cast<const uint8_t*>(blocks[lane * 4 + i] + at)));
+    };
+    w[i] = hn::InsertBlock<1>(hn::ResizeBitCast(DU32(), load(0)), load(1));
+    if constexpr (kLanes == 16) {
+      w[i] = hn::InsertBlock<3>(hn::InsertBlock<2>(w[i], load(2)), load(3));
     }
-    transpose(w);
+  }
+  transpose(w);
+}
+
+template <bool kNibbles>
+HWY_INLINE void expand_blocks(const BlockFormat& format, const Blocks& blocks, uint8_t* quants,
+                              float* scales, float* offsets) {
+  const DU32 d;
+  const auto store = [&](hn::Vec<DU32> w, int word) HWY_ATTR {
+    hn::Store(w, d, reinterpret_cast<uint32_t*>(quants + word * kTileOutputs * 4));
   };
-  const auto store = [&](Words w, int word) HWY_ATTR {
-    hn::StoreU(w, d, reinterpret_cast<uint32_t*>(quants + word * kTileOutputs * 4));
-  };
-  Words w[4];
-  load(format.quants, w);
+  hn::Vec<DU32> w[4];
+  load_words(blocks, format.quants, w);
   if constexpr (kNibbles) {
-    const Words mask = hn::Set(d, 0x0F0F0F0FU);
+    const auto mask = hn::Set(d, 0x0F0F0F0FU);
     for (int i = 0; i < 4; ++i) {
       store(hn::And(w[i], mask), i);
       store(hn::And(hn::ShiftRight<4>(w[i]), mask), i + 4);
     }
   } else {
-    const Words flip = hn::Set(d, 0x80808080U);
+    const auto flip = hn::Set(d, 0x80808080U);
     for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i);
-    load(format.quants + 16, w);
+    load_words(blocks, format.quants + 16, w);
     for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i + 4);
   }
-  const hn::FixedTag<float, 4> df;
-  const auto scale = load_halves(blocks);
-  hn::StoreU(scale, df, scales);
-  if (format.has_offset) {
-    hn::StoreU(load_halves({blocks[0] + 2, blocks[1] + 2, blocks[2] + 2, blocks[3] + 2}), df,
-               offsets);
-  } else {
-    hn::StoreU(hn::Mul(scale, hn::Set(df, format.zero)), df, offsets);
-  }
+  const DF df;
+  const VF scale = load_halves(blocks, 0);
+  hn::Store(scale, df, scales);
+  hn::Store(format.has_offset ? load_halves(blocks, 2) : hn::Mul(scale, hn::Set(df, format.zero)),
+            df, offsets);
 }
 
 void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs, int64_t begin,
@@ -404,18 +413,19 @@ void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outpu
   // Outputs that are not there are given a block of zeros.
   alignas(64) static constexpr std::byte kZeros[64] = {};
   const BlockFormat format = format_of(type);
-  for (int n = 0; n < kTileOutputs; n += 4) {
+  for (int first = 0; first < kTileOutputs; first += kLanes) {
     for (int64_t b = begin; b < end; ++b) {
-      const std::byte* blocks[4];
-      for (int i = 0; i < 4; ++i) {
-        blocks[i] = n + i < n_outputs ? weights + (n + i) * row_bytes + b * format.bytes : kZeros;
+      Blocks blocks;
+      for (int i = 0; i < kLanes; ++i) {
+        const int n = first + i;
+        blocks[i] = n < n_outputs ? weights + n * row_bytes + b * format.bytes : kZeros;
       }
-      const int64_t at = (b - begin) * kTileOutputs + n;
-      uint8_t* quants = tile.quants + (b - begin) * kTileOutputs * kBlock + n * 4;
+      const int64_t at = (b - begin) * kTileOutputs + first;
+      uint8_t* quants = tile.quants + (b - begin) * kTileOutputs * kBlock + first * 4;
       if (format.nibbles) {
-        expand_four<true>(format, blocks, quants, tile.scales + at, tile.offsets + at);
+        expand_blocks<true>(format, blocks, quants, tile.scales + at, tile.offsets + at);
       } else {
-        expand_four<false>(format, blocks, quants, tile.scales + at, tile.offsets + at);
+        expand_blocks<false>(format, blocks, quants, tile.scales + at, tile.offsets + at);
       }
     }
   }
