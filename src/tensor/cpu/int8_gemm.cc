@@ -46,7 +46,7 @@ bool Int8Gemm::takes(DType type) const {
 }
 
 uint64_t Int8Gemm::scratch_bytes() const {
-  uint64_t bytes = input_.records.size() + hidden_.records.size();
+  uint64_t bytes = input_.bytes() + hidden_.bytes();
   for (const WorkerScratch& scratch : scratch_) {
     bytes += scratch.quants.size();
     bytes += sizeof(float) * (scratch.scales.size() + scratch.offsets.size() +
@@ -79,7 +79,9 @@ void Int8Gemm::Rounded::reserve(int64_t rows, int64_t cols) {
   n_blocks = cols / kBlock;
   const int64_t n_passes = divide_up(n_blocks, kMaxPassBlocks);
   pass_blocks = divide_up(n_blocks, n_passes);
-  records.reserve_discarding(n_passes * n_groups * run_bytes());
+  records.reserve_discarding(n_passes * n_groups * pass_blocks * kInt8RecordBytes);
+  energies.reserve_discarding(n_groups * n_blocks);
+  is_wide.reserve_discarding(n_groups * n_blocks);
 }
 
 void Int8Gemm::reserve_scratch(const Rounded& x) {
@@ -97,20 +99,37 @@ void Int8Gemm::round(ConstMatrix x, Rounded& to) {
   for_home_rows(x.rows, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t row = begin; row < end; row += kInt8GroupRows) {
       const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, end - row));
-      const Int8Records records = to.of(row / kInt8GroupRows);
       for (int64_t b = 0; b < to.n_blocks; ++b) {
-        kernels_.round_block(x.row(row) + b * kBlock, x.stride, n_rows, records.of(b));
+        round_block(x.row(row) + b * kBlock, x.stride, n_rows, row, b, to);
       }
     }
-    choose_wide(to, begin, end, scratch_[worker]);
+    choose_wide(begin, end, to, scratch_[worker]);
   });
 }
 
-void Int8Gemm::choose_wide(Rounded& x, int64_t begin, int64_t end, WorkerScratch& scratch) const {
+void Int8Gemm::round_block(const float* x, int64_t stride, int n_rows, int64_t row, int64_t block,
+                           Rounded& to) const {
+  const int64_t group = row / kInt8GroupRows;
+  to.energies[group * to.n_blocks + block] =
+      kernels_.round_block(x, stride, n_rows, to.records.data() + to.record_at(group, block));
+}
+
+// Of each group of rows the blocks that would lose most.
+void Int8Gemm::choose_wide(int64_t begin, int64_t end, Rounded& x, WorkerScratch& scratch) const {
+  const int64_t n_wide = divide_up(x.n_blocks, kBlocksForWide);
   scratch.energies.reserve_discarding(x.n_blocks);
   for (int64_t row = begin; row < end; row += kInt8GroupRows) {
-    kernels_.choose_wide(x.of(row / kInt8GroupRows), x.n_blocks,
-                         divide_up(x.n_blocks, kBlocksForWide), scratch.energies.data());
+    const int64_t first = row / kInt8GroupRows * x.n_blocks;
+    const std::span energies(x.energies.data() + first, x.n_blocks);
+    const std::span sorted(scratch.energies.data(), x.n_blocks);
+    float limit = -1;
+    if (n_wide < x.n_blocks) {
+      std::ranges::copy(energies, sorted.begin());
+      std::ranges::nth_element(sorted, sorted.begin() + n_wide, std::greater<float>());
+      limit = sorted[n_wide];
+    }
+    std::ranges::transform(energies, x.is_wide.data() + first,
+                           [&](float energy) { return energy > limit; });
   }
 }
 
@@ -183,16 +202,17 @@ void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTar
   const int64_t ahead_bytes = divide_up(divide_up(ahead_end - ahead, n_passes * n_groups), 64) * 64;
   for (int64_t block = 0; block < x.n_blocks; block += x.pass_blocks) {
     const int64_t n_blocks = std::min(x.pass_blocks, x.n_blocks - block);
-    const std::byte* records = x.pass(block);
     kernels_.expand(weight.type, weight.row(begin), weight.row_bytes, n_outputs, block,
                     block + n_blocks, tile);
     for (int64_t row = part.row_begin; row < part.row_end; row += kInt8GroupRows) {
       const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, part.row_end - row));
       for (const std::byte* e = std::min(ahead + ahead_bytes, ahead_end); ahead < e; ahead += 64)
         __builtin_prefetch(ahead, 0, 2);
-      kernels_.multiply(tile, records + row / kInt8GroupRows * x.run_bytes(), n_blocks, n_rows,
-                        n_outputs, target.accumulate || block > 0,
-                        out + (row - part.row_begin) * stride, stride);
+      const int64_t group = row / kInt8GroupRows;
+      kernels_.multiply(tile, x.records.data() + x.record_at(group, block),
+                        x.is_wide.data() + group * x.n_blocks + block, n_blocks, n_rows, n_outputs,
+                        target.accumulate || block > 0, out + (row - part.row_begin) * stride,
+                        stride);
     }
   }
   if (target.bias == nullptr) return;
@@ -223,12 +243,11 @@ void Int8Gemm::make_hidden(const LinearTarget& gate, const LinearTarget& up, Gat
     gated(hidden, scratch.up.data(), hidden, (part.row_end - part.row_begin) * kBlock);
     for (int64_t row = part.row_begin; row < part.row_end; row += kInt8GroupRows) {
       const int rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, part.row_end - row));
-      kernels_.round_block(hidden + (row - part.row_begin) * kBlock, kBlock, rows,
-                           hidden_.of(row / kInt8GroupRows).of(block));
+      round_block(hidden + (row - part.row_begin) * kBlock, kBlock, rows, row, block, hidden_);
     }
   });
   for_home_rows(n_rows, [&](int64_t begin, int64_t end, int worker) {
-    choose_wide(hidden_, begin, end, scratch_[worker]);
+    choose_wide(begin, end, hidden_, scratch_[worker]);
   });
 }
 

@@ -49,27 +49,28 @@ class Int8Gemm {
     const LinearTarget* target;
     int64_t begin, end;
   };
-  // Rounded activations of some rows: [pass][group of rows][block of inputs].
+  // Rounded activations of some rows.
   struct Rounded {
-    AlignedArray<std::byte> records;
+    AlignedArray<std::byte> records;  // [pass][group of rows][block of inputs]
+    AlignedArray<float> energies;     // [group][block], what the kernels say of a block
+    AlignedArray<uint8_t> is_wide;    // [group][block]
     int64_t n_groups = 0;
     int64_t n_blocks = 0;
     int64_t pass_blocks = 0;
 
     void reserve(int64_t rows, int64_t cols);
-    int64_t run_bytes() const { return pass_blocks * kInt8RecordBytes; }
-    Int8Records of(int64_t group) {
-      return {records.data() + group * run_bytes(), pass_blocks, n_groups * run_bytes()};
+    uint64_t bytes() const {
+      return records.size() + energies.size() * sizeof(float) + is_wide.size();
     }
-    // Of the first group, in the pass that begins with this block.
-    const std::byte* pass(int64_t block) const {
-      return records.data() + block / pass_blocks * n_groups * run_bytes();
+    int64_t record_at(int64_t group, int64_t block) const {
+      return ((block / pass_blocks * n_groups + group) * pass_blocks + block % pass_blocks) *
+             kInt8RecordBytes;
     }
   };
   struct WorkerScratch {
     AlignedArray<uint8_t> quants;  // a tile of outputs, the inputs of a pass
     AlignedArray<float> scales, offsets;
-    AlignedArray<float> energies;  // one for each block of inputs
+    AlignedArray<float> energies;  // of a group
     AlignedArray<float> gate, up;  // [rows of a part][32]
   };
 
@@ -86,7 +87,9 @@ class Int8Gemm {
   // f(part, i, scratch) for each part and each i < n.
   template <class F>
   void for_parts(int64_t n, F f);
-  void choose_wide(Rounded& x, int64_t begin, int64_t end, WorkerScratch& scratch) const;
+  void round_block(const float* x, int64_t stride, int n_rows, int64_t row, int64_t block,
+                   Rounded& to) const;
+  void choose_wide(int64_t begin, int64_t end, Rounded& x, WorkerScratch& scratch) const;
   void multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target, int64_t begin,
                      int64_t end, float* out, int64_t stride, WorkerScratch& scratch) const;
 

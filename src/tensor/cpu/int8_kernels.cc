@@ -22,15 +22,11 @@ namespace banyan::int8_layout {
 constexpr int kBlock = 32;
 constexpr int kWords = kBlock / 4;  // of four bytes, which one instruction multiplies and adds
 
-// The rounded activations of one block, four rows side by side. x = scale * q, q = coarse in a
-// narrow block and 256 * coarse + fine in a wide one, which all are until it is chosen.
+// The rounded activations of one block, four rows side by side, in two ways: narrow (0),
+// x = scale * coarse, and wide (1), x = scale * (256 * coarse + fine).
 struct alignas(64) Record {
-  float scale[kInt8GroupRows];
-  float sum[kInt8GroupRows];         // scale * sum of q: meets the weights' offsets
-  float narrow_sum[kInt8GroupRows];  // what it is in a narrow block
-  int32_t wide;
-  float energy;  // squares of the rows' largest: that of the error as a narrow block, by a factor
-  int32_t unused[2];
+  float scale[2][kInt8GroupRows];
+  float sum[2][kInt8GroupRows];  // of the x: meets the weights' offsets
   int8_t coarse[kWords][kInt8GroupRows][4];
   int8_t fine[kWords][kInt8GroupRows][4];
 };
@@ -125,7 +121,8 @@ HWY_INLINE const uint8_t* read_again(const uint8_t* quants) {
 // Adds a block's products with rows [row, row + kRows) of a group.
 template <int kRows>
 HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const float* offsets,
-                          const Record& record, int row, VF (*HWY_RESTRICT acc)[kVectors]) {
+                          const Record& record, bool is_wide, int row,
+                          VF (*HWY_RESTRICT acc)[kVectors]) {
   const DF df;
   VI32 products[kRows][kVectors];
   Sum::V sums[kRows][kVectors];
@@ -137,7 +134,7 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
   for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
   add_words<kRows>(quants, record.coarse, row, sums);
   if constexpr (kHasByteDots) {
-    if (record.wide != 0) {
+    if (is_wide) {
       for_each([&](int r, int v) HWY_ATTR { sums[r][v] = hn::ShiftLeft<8>(sums[r][v]); });
       add_words<kRows>(read_again(quants), record.fine, row, sums);
     }
@@ -146,7 +143,7 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
     const auto widen = [&](int r, int v, int16_t factor) HWY_ATTR {
       return hn::WidenMulPairwiseAdd(DI32(), sums[r][v], hn::Set(DI16(), factor));
     };
-    if (record.wide != 0) {
+    if (is_wide) {
       for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 256); });
       for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
       add_words<kRows>(read_again(quants), record.fine, row, sums);
@@ -163,8 +160,8 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
     offset[v] = hn::Load(df, offsets + v * kLanes);
   }
   for (int r = 0; r < kRows; ++r) {
-    const VF row_scale = hn::Set(df, record.scale[row + r]);
-    const VF row_sum = hn::Set(df, record.sum[row + r]);
+    const VF row_scale = hn::Set(df, record.scale[is_wide][row + r]);
+    const VF row_sum = hn::Set(df, record.sum[is_wide][row + r]);
     for (int v = 0; v < kVectors; ++v) {
       const VF both = hn::Mul(scale[v], row_scale);
       acc[row + r][v] = hn::MulAdd(offset[v], row_sum, acc[row + r][v]);
@@ -174,8 +171,9 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
 }
 
 template <int kRows>
-void multiply_rows(const Int8Tile& tile, const Record* records, int64_t n_blocks, int n_outputs,
-                   bool accumulate, float* HWY_RESTRICT out, int64_t out_stride) {
+void multiply_rows(const Int8Tile& tile, const Record* records, const uint8_t* is_wide,
+                   int64_t n_blocks, int n_outputs, bool accumulate, float* HWY_RESTRICT out,
+                   int64_t out_stride) {
   const DF df;
   VF acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
@@ -188,7 +186,7 @@ void multiply_rows(const Int8Tile& tile, const Record* records, int64_t n_blocks
   for (int64_t b = 0; b < n_blocks; ++b) {
     const auto add = [&]<int kStep>(std::integral_constant<int, kStep>, int row) HWY_ATTR {
       add_block<kStep>(tile.quants + b * kTileOutputs * kBlock, tile.scales + b * kTileOutputs,
-                       tile.offsets + b * kTileOutputs, records[b], row, acc);
+                       tile.offsets + b * kTileOutputs, records[b], is_wide[b] != 0, row, acc);
     };
     constexpr int kWhole = kRows / kRowStep * kRowStep;
     for (int row = 0; row < kWhole; row += kRowStep) {
@@ -210,12 +208,13 @@ void multiply_rows(const Int8Tile& tile, const Record* records, int64_t n_blocks
   }
 }
 
-void multiply(const Int8Tile& tile, const std::byte* records, int64_t n_blocks, int n_rows,
-              int n_outputs, bool accumulate, float* out, int64_t out_stride) {
+void multiply(const Int8Tile& tile, const std::byte* records, const uint8_t* is_wide,
+              int64_t n_blocks, int n_rows, int n_outputs, bool accumulate, float* out,
+              int64_t out_stride) {
   const auto* r = reinterpret_cast<const Record*>(records);
   constexpr decltype(&multiply_rows<1>) kOfRows[] = {multiply_rows<1>, multiply_rows<2>,
                                                      multiply_rows<3>, multiply_rows<4>};
-  kOfRows[n_rows - 1](tile, r, n_blocks, n_outputs, accumulate, out, out_stride);
+  kOfRows[n_rows - 1](tile, r, is_wide, n_blocks, n_outputs, accumulate, out, out_stride);
 }
 
 using DWords = hn::FixedTag<uint32_t, 4>;
@@ -237,53 +236,61 @@ HWY_INLINE void transpose(V (&w)[4]) {
   w[3] = hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23));
 }
 
-using D8 = hn::FixedTag<float, 8>;
-using I8 = hn::Vec<hn::RebindToSigned<D8>>;
-
-HWY_INLINE Words bytes(I8 first, I8 second) {
-  const hn::FixedTag<int8_t, 8> half;
-  const hn::FixedTag<int8_t, 16> whole;
-  return hn::BitCast(DWords(),
-                     hn::Combine(whole, hn::DemoteTo(half, second), hn::DemoteTo(half, first)));
-}
-
 // 16 activations times `inverse`, rounded to integers: their upper bytes, rounded, go to `coarse`,
 // and what is left to `fine`.
+template <int kParts = 16 / kLanes>
 HWY_INLINE void round_16(const float* x, float inverse, Words& coarse, Words& fine) {
-  const D8 d;
-  const hn::RebindToSigned<D8> di;
-  const I8 half = hn::Set(di, kWideFactor / 2);
-  const I8 first = hn::NearestInt(hn::Mul(hn::LoadU(d, x), hn::Set(d, inverse)));
-  const I8 second = hn::NearestInt(hn::Mul(hn::LoadU(d, x + 8), hn::Set(d, inverse)));
-  const I8 upper1 = hn::ShiftRight<8>(hn::Add(first, half));
-  const I8 upper2 = hn::ShiftRight<8>(hn::Add(second, half));
-  coarse = bytes(upper1, upper2);
-  fine = bytes(hn::Sub(first, hn::ShiftLeft<8>(upper1)), hn::Sub(second, hn::ShiftLeft<8>(upper2)));
+  const hn::Rebind<int8_t, DF> d8;
+  hn::Vec<decltype(d8)> upper[kParts];
+  hn::Vec<decltype(d8)> lower[kParts];
+  for (int i = 0; i < kParts; ++i) {
+    const VI32 whole =
+        hn::NearestInt(hn::Mul(hn::LoadU(DF(), x + i * kLanes), hn::Set(DF(), inverse)));
+    const VI32 rounded = hn::ShiftRight<8>(hn::Add(whole, hn::Set(DI32(), kWideFactor / 2)));
+    upper[i] = hn::DemoteTo(d8, rounded);
+    lower[i] = hn::DemoteTo(d8, hn::Sub(whole, hn::ShiftLeft<8>(rounded)));
+  }
+  if constexpr (kParts == 1) {
+    coarse = hn::BitCast(DWords(), upper[0]);
+    fine = hn::BitCast(DWords(), lower[0]);
+  } else {
+    const hn::FixedTag<int8_t, 16> d;
+    coarse = hn::BitCast(DWords(), hn::Combine(d, upper[kParts - 1], upper[0]));
+    fine = hn::BitCast(DWords(), hn::Combine(d, lower[kParts - 1], lower[0]));
+  }
 }
 
-// The largest magnitudes of 32 activations of each row, a lane for each.
-HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> largest_of(const float* const (&rows)[kInt8GroupRows]) {
-  const D8 d;
-  const hn::FixedTag<float, 4> d4;
-  Words parts[4];
+using DRows = hn::FixedTag<float, kInt8GroupRows>;  // a lane for each row of a group
+
+template <class V>
+HWY_INLINE hn::Vec<DRows> largest_quarter(V v) {
+  if constexpr (hn::MaxLanes(hn::DFromV<V>()) == 4) {
+    return v;
+  } else {
+    const hn::Half<hn::DFromV<V>> d;
+    return largest_quarter(hn::Max(hn::LowerHalf(d, v), hn::UpperHalf(d, v)));
+  }
+}
+
+// The largest magnitudes of 32 activations of each row.
+HWY_INLINE hn::Vec<DRows> largest_of(const float* const (&rows)[kInt8GroupRows]) {
+  Words parts[kInt8GroupRows];
   for (int r = 0; r < kInt8GroupRows; ++r) {
-    auto largest = hn::Zero(d);
-    for (int i = 0; i < kBlock; i += 8) {
-      largest = hn::Max(largest, hn::Abs(hn::LoadU(d, rows[r] + i)));
+    VF largest = hn::Abs(hn::LoadU(DF(), rows[r]));
+    for (int i = kLanes; i < kBlock; i += kLanes) {
+      largest = hn::Max(largest, hn::Abs(hn::LoadU(DF(), rows[r] + i)));
     }
-    parts[r] =
-        hn::BitCast(DWords(), hn::Max(hn::LowerHalf(d4, largest), hn::UpperHalf(d4, largest)));
+    parts[r] = hn::BitCast(DWords(), largest_quarter(largest));
   }
   transpose(parts);
-  const auto of = [&](int i) HWY_ATTR { return hn::BitCast(d4, parts[i]); };
+  const auto of = [&](int i) HWY_ATTR { return hn::BitCast(DRows(), parts[i]); };
   return hn::Max(hn::Max(of(0), of(1)), hn::Max(of(2), of(3)));
 }
 
-void round_block(const float* x, int64_t x_stride, int n_rows, std::byte* to) {
+float round_block(const float* x, int64_t x_stride, int n_rows, std::byte* to) {
   Record& record = *reinterpret_cast<Record*>(to);
-  const hn::FixedTag<float, kInt8GroupRows> d;  // a lane for each row
-  const hn::RebindToSigned<decltype(d)> di;
-  const DWords dwords;
+  const DRows d;
+  const hn::RebindToSigned<DRows> di;
   const hn::FixedTag<int8_t, 16> di8;
   const auto ones = hn::Set(hn::FixedTag<uint8_t, 16>(), uint8_t{1});
   // Rows that are not there repeat the first, and nobody reads their products.
@@ -297,15 +304,15 @@ void round_block(const float* x, int64_t x_stride, int n_rows, std::byte* to) {
   auto coarse_sum = hn::Zero(di);
   auto fine_sum = hn::Zero(di);
   for (int half = 0; half < 2; ++half) {
-    Words coarse[4];
-    Words fine[4];
+    Words coarse[kInt8GroupRows];
+    Words fine[kInt8GroupRows];
     for (int r = 0; r < kInt8GroupRows; ++r) {
       round_16(rows[r] + half * 16, inverse[r], coarse[r], fine[r]);
     }
     const auto store = [&](Words(&words)[4], int8_t(*out)[kInt8GroupRows][4], auto sum) HWY_ATTR {
       transpose(words);
       for (int i = 0; i < 4; ++i) {
-        hn::Store(words[i], dwords, reinterpret_cast<uint32_t*>(out[half * 4 + i]));
+        hn::Store(words[i], DWords(), reinterpret_cast<uint32_t*>(out[half * 4 + i]));
         sum = hn::SumOfMulQuadAccumulate(di, ones, hn::BitCast(di8, words[i]), sum);
       }
       return sum;
@@ -315,29 +322,11 @@ void round_block(const float* x, int64_t x_stride, int n_rows, std::byte* to) {
   }
   const auto scale = hn::Div(largest, steps);
   const auto upper_sum = hn::ShiftLeft<8>(coarse_sum);
-  hn::Store(scale, d, record.scale);
-  hn::Store(hn::Mul(scale, hn::ConvertTo(d, upper_sum)), d, record.narrow_sum);
-  hn::Store(hn::Mul(scale, hn::ConvertTo(d, hn::Add(upper_sum, fine_sum))), d, record.sum);
-  record.energy = hn::ReduceSum(d, hn::Mul(largest, largest));
-  record.wide = 1;
-}
-
-void choose_wide(const Int8Records& records, int64_t n_blocks, int64_t n_wide, float* scratch) {
-  const hn::FixedTag<float, kInt8GroupRows> d;
-  const auto record_of = [&](int64_t b) -> Record& {
-    return *reinterpret_cast<Record*>(records.of(b));
-  };
-  if (n_wide >= n_blocks) return;
-  for (int64_t b = 0; b < n_blocks; ++b) scratch[b] = record_of(b).energy;
-  std::nth_element(scratch, scratch + n_wide, scratch + n_blocks, std::greater<float>());
-  const float limit = scratch[n_wide];
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    Record& record = record_of(b);
-    if (record.energy > limit) continue;
-    record.wide = 0;
-    hn::Store(hn::Mul(hn::Load(d, record.scale), hn::Set(d, kWideFactor)), d, record.scale);
-    hn::Store(hn::Load(d, record.narrow_sum), d, record.sum);
-  }
+  hn::Store(hn::Mul(scale, hn::Set(d, kWideFactor)), d, record.scale[0]);
+  hn::Store(scale, d, record.scale[1]);
+  hn::Store(hn::Mul(scale, hn::ConvertTo(d, upper_sum)), d, record.sum[0]);
+  hn::Store(hn::Mul(scale, hn::ConvertTo(d, hn::Add(upper_sum, fine_sum))), d, record.sum[1]);
+  return hn::ReduceSum(d, hn::Mul(largest, largest));
 }
 
 // How a type's block of 32 weights lies.
@@ -431,8 +420,7 @@ void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outpu
   }
 }
 
-constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand,
-                                round_block,  choose_wide,  multiply};
+constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand, round_block, multiply};
 
 #else
 

@@ -26,19 +26,8 @@ struct Int8Tile {
   float* offsets;
 };
 
-// A group of rounded rows, one record for each block (kInt8RecordBytes): what is in it only these
-// kernels know.
+// A group of rounded rows is a record for each block: what is in it only these kernels know.
 constexpr int64_t kInt8RecordBytes = 320;
-
-// Where the records of a group lie: runs of pass_blocks, pass_stride bytes apart.
-struct Int8Records {
-  std::byte* data;
-  int64_t pass_blocks;
-  int64_t pass_stride;
-  std::byte* of(int64_t block) const {
-    return data + block / pass_blocks * pass_stride + block % pass_blocks * kInt8RecordBytes;
-  }
-};
 
 struct Int8Kernels {
   // Outputs of a tile; 0 where there is no such code, and the rest is null.
@@ -51,17 +40,15 @@ struct Int8Kernels {
                  int64_t begin, int64_t end, const Int8Tile& tile);
 
   // Rounds a block of n_rows <= 4 rows of 32 activations, x_stride floats apart, to 8 and to 16
-  // bits.
-  void (*round_block)(const float* x, int64_t x_stride, int n_rows, std::byte* record);
-
-  // Chooses the n_wide of n_blocks rounded blocks that keep their 16 bits. `scratch` holds n_blocks
-  // floats.
-  void (*choose_wide)(const Int8Records& records, int64_t n_blocks, int64_t n_wide, float* scratch);
+  // bits. Returns by how much the former would be off, as the expected square of an error but for
+  // a factor.
+  float (*round_block)(const float* x, int64_t x_stride, int n_rows, std::byte* record);
 
   // out[r][n] (+)= the products of n_blocks blocks, for a group of n_rows rows and n_outputs
-  // outputs of a tile.
-  void (*multiply)(const Int8Tile& tile, const std::byte* records, int64_t n_blocks, int n_rows,
-                   int n_outputs, bool accumulate, float* out, int64_t out_stride);
+  // outputs of a tile. is_wide says of each block whether it is taken with 16 bits.
+  void (*multiply)(const Int8Tile& tile, const std::byte* records, const uint8_t* is_wide,
+                   int64_t n_blocks, int n_rows, int n_outputs, bool accumulate, float* out,
+                   int64_t out_stride);
 };
 
 // Whether weights of this type can be expanded, if `bytes` says that the kernels take 8 bits.
