@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -255,6 +256,39 @@ TEST(CpuOps, SwigluMultipliesSiluOfTheGate) {
       const float first = out.view.row(0)[cols - 1];
       ops.gated(Activation::kSilu, gate.view, up.view, gate.view);
       EXPECT_EQ(gate.view.row(0)[cols - 1], first) << "in place";
+    }
+  });
+}
+
+// However an implementation takes it: products of the same kind give the same bits as one by one,
+// for numbers of rows on both sides of each border between kinds.
+TEST(CpuOps, FeedForwardIsItsProductsOneByOne) {
+  constexpr int64_t kHidden = 160;
+  constexpr int64_t kFfn = 320;
+  for_each_machine([](CpuOps& ops) {
+    for (const DType type : {DType{2}, DType{3}, DType::kQ8_0, DType::kF32}) {
+      const auto gate_weight = random_weight(type, kFfn, kHidden, 1);
+      const auto up_weight = random_weight(type, kFfn, kHidden, 2);
+      const auto down_weight = random_weight(type, kHidden, kFfn, 3);
+      const std::vector<float> bias = random_floats(kFfn, 4);
+      for (const int64_t rows : {1, 5, 50, 64, 67, 130, 700}) {
+        const TestMatrix x(rows, kHidden, 5);
+        TestMatrix gate(rows, kFfn, 6);
+        TestMatrix up(rows, kFfn, 7);
+        TestMatrix out(rows, kHidden, 8);
+        TestMatrix expected(rows, kHidden, 8);
+        const LinearTarget to_gate{gate_weight.view, gate.view, bias.data()};
+        const LinearTarget to_up{up_weight.view, up.view};
+        const auto down = [&](TestMatrix& to) {
+          return LinearTarget{down_weight.view, to.view, bias.data(), /*accumulate=*/true};
+        };
+        ops.feed_forward(x.view, to_gate, to_up, Activation::kSilu, down(out));
+
+        ops.linear(x.view, std::array{to_gate, to_up});
+        ops.gated(Activation::kSilu, gate.view, up.view, gate.view);
+        ops.linear(gate.view, std::array{down(expected)});
+        ASSERT_EQ(out.values, expected.values) << name_of(type) << ", rows " << rows;
+      }
     }
   });
 }
