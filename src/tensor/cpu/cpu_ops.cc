@@ -21,11 +21,16 @@ namespace {
 // Elements that one worker passes over in the time that waking the others costs (about 2 us).
 constexpr int64_t kSerialElements = 8 << 10;
 
-// Rows from which on Int8Gemm is used for the types that it takes. It is faster than DotProducts
-// from 12 (AVX2) or 16 rows on (AVX-512), measured on two cores of a Zen 4 with the default model,
-// but rounds more: short prompts, in which a logit may be 0.2 off by it, are left their 16 bits or
-// bf16.
-constexpr int64_t kInt8Border = 64;
+// Rows from which on Int8Gemm is faster than DotProducts for the types that both take, measured on
+// two cores of a Zen 4 with the default model.
+constexpr int64_t kInt8Border = 3;
+
+// Rows from which on it keeps 16 bits for outliers only: it is faster at once, but short prompts,
+// in which a logit may be 0.2 off by it, are left their 16 bits.
+constexpr int64_t kOutliersBorder = 64;
+
+// Rows from which on it takes a feed-forward block as one.
+constexpr int64_t kFusedBorder = 16;
 
 // Rows from which on SlicedGemm is faster than DotProducts, measured there (768x768 and 512x1536
 // for types that the default model has not). It depends on how fast the dot products of the type
@@ -96,6 +101,7 @@ class CpuOpsOnPool final : public CpuOps {
   }
 
   bool takes_int8(int64_t rows, DType type) const;
+  Int8Gemm::Rounding rounding(int64_t rows) const;
   int64_t gemm_border(DType type) const;
   void store_row(const KvPlanes& planes, KvSlot slot, const float* k, const float* v) const;
 
@@ -226,9 +232,15 @@ void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k
   }
 }
 
+// Deterministic products are of one kind for any number of rows.
 bool CpuOpsOnPool::takes_int8(int64_t rows, DType type) const {
-  return rows >= kInt8Border && options_.compute == Compute::kAuto && !options_.deterministic &&
+  return (rows >= kInt8Border || options_.deterministic) && options_.compute == Compute::kAuto &&
          int8_gemm_.takes(type);
+}
+
+Int8Gemm::Rounding CpuOpsOnPool::rounding(int64_t rows) const {
+  return options_.deterministic || rows < kOutliersBorder ? Int8Gemm::Rounding::kWide
+                                                          : Int8Gemm::Rounding::kWideOutliers;
 }
 
 int64_t CpuOpsOnPool::gemm_border(DType type) const {
@@ -251,7 +263,7 @@ void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) 
     border = std::min(border, gemm_border(target.weight.type));
     if (takes_int8(x.rows, target.weight.type)) ++n_int8;
   }
-  if (n_int8 == targets.size()) return int8_gemm_.run(x, targets);
+  if (n_int8 == targets.size()) return int8_gemm_.run(x, targets, rounding(x.rows));
   if (n_int8 > 0) {
     for (const LinearTarget& target : targets) linear(x, {&target, 1});
     return;
@@ -262,13 +274,13 @@ void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) 
 
 void CpuOpsOnPool::feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
                                 Activation activation, const LinearTarget& down) {
-  if (takes_int8(x.rows, gate.weight.type) && takes_int8(x.rows, up.weight.type) &&
-      takes_int8(x.rows, down.weight.type)) {
+  if (x.rows >= kFusedBorder && takes_int8(x.rows, gate.weight.type) &&
+      takes_int8(x.rows, up.weight.type) && takes_int8(x.rows, down.weight.type)) {
     check_weight(gate.weight, x.cols);
     check_weight(up.weight, x.cols);
     check_weight(down.weight, gate.weight.rows);
     return int8_gemm_.feed_forward(x, gate, up, kernels_.simd.gated[static_cast<int>(activation)],
-                                   down);
+                                   down, rounding(x.rows));
   }
   linear(x, std::array{gate, up});
   gated(activation, gate.out, up.out, gate.out);

@@ -32,7 +32,23 @@ constexpr int64_t kFewestPartRows = 64;
 // Rows of a part at most: their 32 outputs of gate and up stay in the L2 too.
 constexpr int64_t kMostPartRows = 384;
 
+// Rows up to which weights are not expanded: faster then.
+constexpr int64_t kMostDirectRows = 12;
+
+// Below these a second worker gains less than waking it costs (about 2 us).
+constexpr int64_t kSerialItems = 128;       // blocks of a group to round
+constexpr int64_t kSerialBytes = 16 << 10;  // of weights, times rows
+
 int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// To outputs [begin, begin + n) of n_rows rows at `out`.
+void add_bias(const LinearTarget& target, int64_t begin, int n, int64_t n_rows, float* out,
+              int64_t stride) {
+  if (target.bias == nullptr) return;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (int i = 0; i < n; ++i) out[r * stride + i] += target.bias[begin + i];
+  }
+}
 
 }  // namespace
 
@@ -56,7 +72,9 @@ uint64_t Int8Gemm::scratch_bytes() const {
   return bytes;
 }
 
-void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
+void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets, Rounding rounding) {
+  rounding_ = rounding;
+  if (x.rows <= kMostDirectRows && rounding == Rounding::kWide) return run_directly(x, targets);
   for_each_row_pass(x, targets, kMaxRows,
                     [&](ConstMatrix rows, std::span<const LinearTarget> some) {
                       round(rows, input_);
@@ -64,8 +82,70 @@ void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
                     });
 }
 
+void Int8Gemm::run_directly(ConstMatrix x, std::span<const LinearTarget> targets) {
+  input_.reserve(x.rows, x.cols);
+  const int64_t n_items = input_.n_groups * input_.n_blocks;
+  const auto round_items = [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i / input_.n_blocks * kInt8GroupRows;
+      const int64_t block = i % input_.n_blocks;
+      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, x.rows - row));
+      round_block(x.row(row) + block * kBlock, x.stride, n_rows, row, block, input_);
+    }
+  };
+  if (n_items < kSerialItems) {
+    round_items(0, n_items, 0);
+  } else {
+    pool_.parallel_for(n_items, 1, round_items);
+  }
+  const int64_t step = kernels_.direct_outputs;
+  int64_t n_tiles = 0;
+  int64_t n_bytes = 0;
+  for (const LinearTarget& target : targets) {
+    n_tiles += divide_up(target.weight.rows, step);
+    n_bytes += target.weight.rows * target.weight.row_bytes;
+  }
+  // Each worker streams an equal, contiguous share of the weights.
+  const auto work = [&](int64_t begin, int64_t end) {
+    for (const LinearTarget& target : targets) {
+      const int64_t own = divide_up(target.weight.rows, step);
+      const int64_t last = std::min(end, own);
+      if (begin < last)
+        multiply_directly(target, begin * step, std::min(last * step, target.weight.rows));
+      begin = std::max<int64_t>(begin - own, 0);
+      end -= own;
+      if (end <= 0) break;
+    }
+  };
+  if (n_bytes * x.rows < kSerialBytes) return work(0, n_tiles);
+  pool_.run([&](int worker) {
+    work(n_tiles * worker / pool_.size(), n_tiles * (worker + 1) / pool_.size());
+  });
+}
+
+// Outputs [begin, end) of a target for all rows of input_.
+void Int8Gemm::multiply_directly(const LinearTarget& target, int64_t begin, int64_t end) {
+  const Weight& weight = target.weight;
+  for (int64_t first = begin; first < end; first += kernels_.direct_outputs) {
+    const int n_outputs = static_cast<int>(std::min<int64_t>(kernels_.direct_outputs, end - first));
+    for (int64_t group = 0; group < input_.n_groups; ++group) {
+      const int64_t row = group * kInt8GroupRows;
+      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, target.out.rows - row));
+      float* out = target.out.row(row) + first;
+      for (int64_t block = 0; block < input_.n_blocks; block += input_.pass_blocks) {
+        kernels_.multiply_directly(weight.type, weight.row(first), weight.row_bytes, n_outputs,
+                                   block, input_.records.data() + input_.record_at(group, block),
+                                   std::min(input_.pass_blocks, input_.n_blocks - block), n_rows,
+                                   target.accumulate || block > 0, out, target.out.stride);
+      }
+      add_bias(target, first, n_outputs, n_rows, out, target.out.stride);
+    }
+  }
+}
+
 void Int8Gemm::feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
-                            Gated gated, const LinearTarget& down) {
+                            Gated gated, const LinearTarget& down, Rounding rounding) {
+  rounding_ = rounding;
   for_each_row_pass(x, {&down, 1}, kMaxRows,
                     [&](ConstMatrix rows, std::span<const LinearTarget> some) {
                       round(rows, input_);
@@ -124,7 +204,7 @@ void Int8Gemm::choose_wide(int64_t begin, int64_t end, Rounded& x, WorkerScratch
     const std::span energies(x.energies.data() + first, x.n_blocks);
     const std::span sorted(scratch.energies.data(), x.n_blocks);
     float limit = -1;
-    if (n_wide < x.n_blocks) {
+    if (n_wide < x.n_blocks && rounding_ == Rounding::kWideOutliers) {
       std::ranges::copy(energies, sorted.begin());
       std::ranges::nth_element(sorted, sorted.begin() + n_wide, std::greater<float>());
       limit = sorted[n_wide];
@@ -216,10 +296,7 @@ void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTar
                         stride);
     }
   }
-  if (target.bias == nullptr) return;
-  for (int64_t r = 0; r < part.row_end - part.row_begin; ++r) {
-    for (int64_t n = 0; n < n_outputs; ++n) out[r * stride + n] += target.bias[begin + n];
-  }
+  add_bias(target, begin, n_outputs, part.row_end - part.row_begin, out, stride);
 }
 
 // Rounds activation(gate) * up of the input to hidden_, a block of 32 at a time.

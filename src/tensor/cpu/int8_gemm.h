@@ -26,14 +26,18 @@ class Int8Gemm {
   // Whether products with weights of this type can be taken here.
   bool takes(DType type) const;
 
+  // How activations are rounded. kWide: to 16 bits; the bits of a row's products then depend on
+  // that row alone.
+  enum class Rounding { kWide, kWideOutliers };
+
   // As Ops::linear(), for weights of types that it takes.
-  void run(ConstMatrix x, std::span<const LinearTarget> targets);
+  void run(ConstMatrix x, std::span<const LinearTarget> targets, Rounding rounding);
 
   // As Ops::feed_forward(), for weights of types that it takes. Does not use gate.out and up.out:
   // what is between the products is rounded where it is made, and never leaves a core's cache
   // as f32.
   void feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up, Gated gated,
-                    const LinearTarget& down);
+                    const LinearTarget& down, Rounding rounding);
 
   uint64_t scratch_bytes() const;
 
@@ -74,6 +78,8 @@ class Int8Gemm {
     AlignedArray<float> gate, up;  // [rows of a part][32]
   };
 
+  void run_directly(ConstMatrix x, std::span<const LinearTarget> targets);
+  void multiply_directly(const LinearTarget& target, int64_t begin, int64_t end);
   void round(ConstMatrix x, Rounded& to);
   void multiply(const Rounded& x, int64_t rows, std::span<const LinearTarget> targets);
   void make_hidden(const LinearTarget& gate, const LinearTarget& up, Gated gated, int64_t rows);
@@ -99,6 +105,7 @@ class Int8Gemm {
   std::vector<Part> parts_;             // room for the most there can be
   int64_t n_parts_ = 0;
   std::vector<Tile> tiles_;
+  Rounding rounding_ = Rounding::kWide;
   Rounded input_;
   Rounded hidden_;
 };

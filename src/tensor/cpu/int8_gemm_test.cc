@@ -17,6 +17,8 @@ using testing::random_weight;
 using testing::runnable_isas;
 using testing::TestWeight;
 
+using Rounding = Int8Gemm::Rounding;
+
 constexpr DType kQ4_0{2}, kQ4_1{3};
 constexpr int64_t kBlock = 32;
 
@@ -36,11 +38,11 @@ std::vector<double> exact(const TestWeight& weight, const std::vector<float>& x,
 }
 
 std::vector<float> product(Int8Gemm& gemm, const TestWeight& weight, const std::vector<float>& x,
-                           int64_t rows) {
+                           int64_t rows, Rounding rounding = Rounding::kWideOutliers) {
   const int64_t outputs = weight.view.rows;
   std::vector<float> out(rows * outputs, NAN);
   const LinearTarget target{weight.view, {out.data(), rows, outputs, outputs}};
-  gemm.run({x.data(), rows, weight.view.cols, weight.view.cols}, {&target, 1});
+  gemm.run({x.data(), rows, weight.view.cols, weight.view.cols}, {&target, 1}, rounding);
   return out;
 }
 
@@ -108,14 +110,40 @@ TEST(Int8Gemm, IsExactForIntegers) {
           for (const int64_t rows : {1, 2, 3, 4, 5, 17, 130}) {
             const std::vector<float> x = integers(rows, shape.cols, 2);
             const std::vector<double> expected = exact(weight, x, rows);
-            const std::vector<float> got = product(gemm, weight, x, rows);
             const double tolerance = 2e-6 * largest(expected);
-            for (size_t i = 0; i < got.size(); ++i) {
-              ASSERT_NEAR(got[i], expected[i], tolerance)
-                  << name(isa) << " " << name_of(type) << " " << shape.outputs << " x "
-                  << shape.cols << ", rows " << rows << ", number " << i;
+            for (const Rounding rounding : {Rounding::kWideOutliers, Rounding::kWide}) {
+              const std::vector<float> got = product(gemm, weight, x, rows, rounding);
+              for (size_t i = 0; i < got.size(); ++i) {
+                ASSERT_NEAR(got[i], expected[i], tolerance)
+                    << name(isa) << " " << name_of(type) << " " << shape.outputs << " x "
+                    << shape.cols << ", rows " << rows << ", number " << i;
+              }
             }
           }
+        }
+      }
+    }
+  }
+}
+
+TEST(Int8Gemm, WideRowsDoNotDependOnTheirNeighbours) {
+  constexpr int64_t kRows = 130;
+  constexpr int64_t kCols = 1184;  // three passes, the last of them shorter
+  constexpr int64_t kOutputs = 75;
+  const std::vector<float> x = random_floats(kRows * kCols, 10);
+  for (const Isa isa : runnable_isas()) {
+    ThreadPool pool(2);
+    Int8Gemm gemm(pool, isa);
+    for (const DType type : types_of(gemm)) {
+      const TestWeight weight = random_weight(type, kOutputs, kCols, 11);
+      const std::vector<float> all = product(gemm, weight, x, kRows, Rounding::kWide);
+      for (const int64_t rows : {1, 2, 3, 4, 7, 8, 9, 33}) {
+        for (int64_t first = 0; first + rows <= kRows; first += 31) {
+          const std::vector<float> some(x.begin() + first * kCols,
+                                        x.begin() + (first + rows) * kCols);
+          const std::vector<float> got = product(gemm, weight, some, rows, Rounding::kWide);
+          ASSERT_TRUE(std::equal(got.begin(), got.end(), all.begin() + first * kOutputs))
+              << name(isa) << " " << name_of(type) << ", rows " << rows;
         }
       }
     }
@@ -175,7 +203,7 @@ TEST(Int8Gemm, AddsBiasAndWhatWasThereAndWritesNothingBeside) {
       std::vector<float> out = before;
       const LinearTarget target{
           weight.view, {out.data(), kRows, kOutputs, kStride}, bias.data(), /*accumulate=*/true};
-      gemm.run({x.data(), kRows, kCols, kCols}, {&target, 1});
+      gemm.run({x.data(), kRows, kCols, kCols}, {&target, 1}, Rounding::kWideOutliers);
       for (int64_t r = 0; r < kRows; ++r) {
         for (int64_t n = 0; n < kStride; ++n) {
           const float had = before[r * kStride + n];

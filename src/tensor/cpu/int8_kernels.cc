@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 // Dot products of bytes are in the AVX-512 of Ice Lake and Zen 4 (VNNI), not in the first.
 #undef HWY_DISABLED_TARGETS
@@ -87,6 +88,10 @@ struct Sum16 {
 
 using Sum = std::conditional_t<kHasByteDots, Sum32, Sum16>;
 
+HWY_INLINE VI32 widen(VI16 sums, int16_t factor) {
+  return hn::WidenMulPairwiseAdd(DI32(), sums, hn::Set(DI16(), factor));
+}
+
 template <int kRows>
 HWY_INLINE void add_words(const uint8_t* HWY_RESTRICT quants, const int8_t (*x)[kInt8GroupRows][4],
                           int row, Sum::V (&sums)[kRows][kVectors]) {
@@ -140,17 +145,14 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
     }
     for_each([&](int r, int v) HWY_ATTR { products[r][v] = sums[r][v]; });
   } else {
-    const auto widen = [&](int r, int v, int16_t factor) HWY_ATTR {
-      return hn::WidenMulPairwiseAdd(DI32(), sums[r][v], hn::Set(DI16(), factor));
-    };
     if (is_wide) {
-      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 256); });
+      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(sums[r][v], kWideFactor); });
       for_each([&](int r, int v) HWY_ATTR { sums[r][v] = Sum::zero(); });
       add_words<kRows>(read_again(quants), record.fine, row, sums);
       for_each([&](int r, int v)
-                   HWY_ATTR { products[r][v] = hn::Add(products[r][v], widen(r, v, 1)); });
+                   HWY_ATTR { products[r][v] = hn::Add(products[r][v], widen(sums[r][v], 1)); });
     } else {
-      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(r, v, 1); });
+      for_each([&](int r, int v) HWY_ATTR { products[r][v] = widen(sums[r][v], 1); });
     }
   }
   VF scale[kVectors];
@@ -167,6 +169,16 @@ HWY_INLINE void add_block(const uint8_t* quants, const float* scales, const floa
       acc[row + r][v] = hn::MulAdd(offset[v], row_sum, acc[row + r][v]);
       acc[row + r][v] = hn::MulAdd(hn::ConvertTo(df, products[r][v]), both, acc[row + r][v]);
     }
+  }
+}
+
+// Writes, or adds, the first n of a vector of sums.
+HWY_INLINE void store_sums(VF sums, int n, bool accumulate, float* to) {
+  const DF df;
+  if (n >= kLanes) {
+    hn::StoreU(accumulate ? hn::Add(hn::LoadU(df, to), sums) : sums, df, to);
+  } else if (n > 0) {
+    hn::StoreN(hn::Add(accumulate ? hn::LoadN(df, to, n) : hn::Zero(df), sums), df, to, n);
   }
 }
 
@@ -196,14 +208,7 @@ void multiply_rows(const Int8Tile& tile, const Record* records, const uint8_t* i
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      float* to = out + r * out_stride + v * kLanes;
-      const int left = n_outputs - v * kLanes;
-      if (left >= kLanes) {
-        hn::StoreU(accumulate ? hn::Add(hn::LoadU(df, to), acc[r][v]) : acc[r][v], df, to);
-      } else if (left > 0) {
-        const VF before = accumulate ? hn::LoadN(df, to, left) : hn::Zero(df);
-        hn::StoreN(hn::Add(before, acc[r][v]), df, to, left);
-      }
+      store_sums(acc[r][v], n_outputs - v * kLanes, accumulate, out + r * out_stride + v * kLanes);
     }
   }
 }
@@ -346,11 +351,34 @@ constexpr BlockFormat format_of(DType type) {
 // Outputs that are expanded together: a vector of them.
 using Blocks = const std::byte* [kLanes];
 
-HWY_INLINE VF load_halves(const Blocks& blocks, int at) {
-  uint16_t bits[kLanes];
-  for (int n = 0; n < kLanes; ++n) std::memcpy(&bits[n], blocks[n] + at, sizeof(bits[n]));
-  const hn::Rebind<hwy::float16_t, DF> d16;
-  return hn::PromoteTo(DF(), hn::BitCast(d16, hn::LoadU(hn::Rebind<uint16_t, DF>(), bits)));
+// The first four bytes of each block.
+HWY_INLINE hn::Vec<DU32> load_firsts(const Blocks& blocks) {
+  const auto lane = [&](int i) HWY_ATTR {
+    uint32_t w[4];
+    for (int n = 0; n < 4; ++n) std::memcpy(&w[n], blocks[i * 4 + n], sizeof(w[n]));
+    return hn::Dup128VecFromValues(DWords(), w[0], w[1], w[2], w[3]);
+  };
+  auto v = hn::InsertBlock<1>(hn::ResizeBitCast(DU32(), lane(0)), lane(1));
+  if constexpr (kLanes == 16) v = hn::InsertBlock<3>(hn::InsertBlock<2>(v, lane(2)), lane(3));
+  return v;
+}
+
+// The f16 in the low halves.
+HWY_INLINE VF halves(hn::Vec<DU32> words) {
+  const hn::Rebind<uint16_t, DF> d16;
+  return hn::PromoteTo(DF(),
+                       hn::BitCast(hn::Rebind<hwy::float16_t, DF>(), hn::TruncateTo(d16, words)));
+}
+
+struct Scales {
+  VF scale;
+  VF offset;
+};
+HWY_INLINE Scales load_scales(const BlockFormat& format, const Blocks& blocks) {
+  const hn::Vec<DU32> firsts = load_firsts(blocks);
+  const VF scale = halves(firsts);
+  return {scale, format.has_offset ? halves(hn::ShiftRight<16>(firsts))
+                                   : hn::Mul(scale, hn::Set(DF(), format.zero))};
 }
 
 // 16 bytes of each block, as vectors of all blocks' first words, second words and so on.
@@ -369,32 +397,38 @@ HWY_INLINE void load_words(const Blocks& blocks, int64_t at, hn::Vec<DU32> (&w)[
   transpose(w);
 }
 
+// Weights of a block as multiply() meets them: four bytes of each output in a word.
 template <bool kNibbles>
-HWY_INLINE void expand_blocks(const BlockFormat& format, const Blocks& blocks, uint8_t* quants,
-                              float* scales, float* offsets) {
+HWY_INLINE void load_quants(const BlockFormat& format, const Blocks& blocks,
+                            hn::Vec<DU32> (&out)[kWords]) {
   const DU32 d;
-  const auto store = [&](hn::Vec<DU32> w, int word) HWY_ATTR {
-    hn::Store(w, d, reinterpret_cast<uint32_t*>(quants + word * kTileOutputs * 4));
-  };
   hn::Vec<DU32> w[4];
   load_words(blocks, format.quants, w);
   if constexpr (kNibbles) {
     const auto mask = hn::Set(d, 0x0F0F0F0FU);
     for (int i = 0; i < 4; ++i) {
-      store(hn::And(w[i], mask), i);
-      store(hn::And(hn::ShiftRight<4>(w[i]), mask), i + 4);
+      out[i] = hn::And(w[i], mask);
+      out[i + 4] = hn::And(hn::ShiftRight<4>(w[i]), mask);
     }
   } else {
     const auto flip = hn::Set(d, 0x80808080U);
-    for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i);
+    for (int i = 0; i < 4; ++i) out[i] = hn::Xor(w[i], flip);
     load_words(blocks, format.quants + 16, w);
-    for (int i = 0; i < 4; ++i) store(hn::Xor(w[i], flip), i + 4);
+    for (int i = 0; i < 4; ++i) out[i + 4] = hn::Xor(w[i], flip);
   }
-  const DF df;
-  const VF scale = load_halves(blocks, 0);
-  hn::Store(scale, df, scales);
-  hn::Store(format.has_offset ? load_halves(blocks, 2) : hn::Mul(scale, hn::Set(df, format.zero)),
-            df, offsets);
+}
+
+template <bool kNibbles>
+HWY_INLINE void expand_blocks(const BlockFormat& format, const Blocks& blocks, uint8_t* quants,
+                              float* scales, float* offsets) {
+  hn::Vec<DU32> w[kWords];
+  load_quants<kNibbles>(format, blocks, w);
+  for (int i = 0; i < kWords; ++i) {
+    hn::Store(w[i], DU32(), reinterpret_cast<uint32_t*>(quants + i * kTileOutputs * 4));
+  }
+  const Scales both = load_scales(format, blocks);
+  hn::Store(both.scale, DF(), scales);
+  hn::Store(both.offset, DF(), offsets);
 }
 
 void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs, int64_t begin,
@@ -420,7 +454,83 @@ void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outpu
   }
 }
 
-constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand, round_block, multiply};
+// The products of a wide block with one row of a group. Several sums side by side: one would wait
+// for itself.
+template <class S = Sum>
+HWY_INLINE VI32 wide_products(const hn::Vec<DU32> (&w)[kWords], const Record& record, int row) {
+  typename S::V coarse[2] = {S::zero(), S::zero()};
+  typename S::V fine[2] = {S::zero(), S::zero()};
+  HWY_UNROLL(8)
+  for (int i = 0; i < kWords; ++i) {
+    const auto add = [&](const int8_t(*x)[kInt8GroupRows][4], typename S::V& sum) HWY_ATTR {
+      int32_t word;
+      std::memcpy(&word, x[i][row], sizeof(word));
+      sum = S::add(sum, hn::BitCast(DU8(), w[i]), hn::BitCast(DI8(), hn::Set(DI32(), word)));
+    };
+    add(record.coarse, coarse[i % 2]);
+    add(record.fine, fine[i % 2]);
+  }
+  const auto upper = hn::Add(coarse[0], coarse[1]);
+  const auto lower = hn::Add(fine[0], fine[1]);
+  if constexpr (std::is_same_v<S, Sum32>) {
+    return hn::Add(hn::ShiftLeft<8>(upper), lower);
+  } else {
+    return hn::Add(widen(upper, kWideFactor), widen(lower, 1));
+  }
+}
+
+template <int kRows, bool kNibbles>
+void multiply_directly_rows(const BlockFormat& format, const std::byte* weights, int64_t row_bytes,
+                            int n_outputs, int64_t begin, const Record* records, int64_t n_blocks,
+                            bool accumulate, float* HWY_RESTRICT out, int64_t out_stride) {
+  const DF df;
+  Blocks blocks;
+  for (int n = 0; n < kLanes; ++n) {
+    // Outputs that are not there repeat the last.
+    blocks[n] = weights + std::min(n, n_outputs - 1) * row_bytes + begin * format.bytes;
+  }
+  const std::byte* ahead = weights + 3 * kLanes * row_bytes + kLanes * begin * format.bytes;
+  VF acc[kRows];
+  for (int r = 0; r < kRows; ++r) acc[r] = hn::Zero(df);
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    for (int64_t i = 0; i < kLanes * format.bytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+    ahead += kLanes * format.bytes;
+    hn::Vec<DU32> w[kWords];
+    load_quants<kNibbles>(format, blocks, w);
+    const Scales scales = load_scales(format, blocks);
+    for (int n = 0; n < kLanes; ++n) blocks[n] += format.bytes;
+    for (int r = 0; r < kRows; ++r) {
+      const VI32 products = wide_products(w, records[b], r);
+      const VF both = hn::Mul(scales.scale, hn::Set(df, records[b].scale[1][r]));
+      acc[r] = hn::MulAdd(scales.offset, hn::Set(df, records[b].sum[1][r]), acc[r]);
+      acc[r] = hn::MulAdd(hn::ConvertTo(df, products), both, acc[r]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) store_sums(acc[r], n_outputs, accumulate, out + r * out_stride);
+}
+
+template <bool kNibbles>
+void multiply_directly_of(const BlockFormat& format, const std::byte* weights, int64_t row_bytes,
+                          int n_outputs, int64_t begin, const Record* records, int64_t n_blocks,
+                          int n_rows, bool accumulate, float* out, int64_t out_stride) {
+  constexpr decltype(&multiply_directly_rows<1, kNibbles>) kOfRows[] = {
+      multiply_directly_rows<1, kNibbles>, multiply_directly_rows<2, kNibbles>,
+      multiply_directly_rows<3, kNibbles>, multiply_directly_rows<4, kNibbles>};
+  kOfRows[n_rows - 1](format, weights, row_bytes, n_outputs, begin, records, n_blocks, accumulate,
+                      out, out_stride);
+}
+
+void multiply_directly(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
+                       int64_t begin, const std::byte* records, int64_t n_blocks, int n_rows,
+                       bool accumulate, float* out, int64_t out_stride) {
+  const BlockFormat format = format_of(type);
+  const auto run = format.nibbles ? multiply_directly_of<true> : multiply_directly_of<false>;
+  run(format, weights, row_bytes, n_outputs, begin, reinterpret_cast<const Record*>(records),
+      n_blocks, n_rows, accumulate, out, out_stride);
+}
+
+constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand,           round_block,
+                                multiply,     kLanes,       multiply_directly};
 
 #else
 

@@ -49,6 +49,14 @@ struct Int8Kernels {
   void (*multiply)(const Int8Tile& tile, const std::byte* records, const uint8_t* is_wide,
                    int64_t n_blocks, int n_rows, int n_outputs, bool accumulate, float* out,
                    int64_t out_stride);
+
+  // The same for direct_outputs outputs, their weights as they lie in a file, row_bytes apart, each
+  // block from `begin` on taken with 16 bits: for rows too few to pay for expanded weights. The
+  // bits are those of multiply(). Fetches as many weights ahead.
+  int direct_outputs = 0;
+  void (*multiply_directly)(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
+                            int64_t begin, const std::byte* records, int64_t n_blocks, int n_rows,
+                            bool accumulate, float* out, int64_t out_stride);
 };
 
 // Whether weights of this type can be expanded, if `bytes` says that the kernels take 8 bits.
