@@ -8,11 +8,13 @@
 
 namespace banyan {
 
-// A ggml tensor type. Named here are only those that code outside tensor/cpu speaks of; any other
-// valid number is a quantised weight type that type_info() knows.
+// A ggml tensor type. Named here are only those that code speaks of; any other valid number is a
+// quantised weight type that type_info() knows.
 enum class DType : int32_t {
   kF32 = 0,
   kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
   kQ8_0 = 8,
   kBF16 = 30,
 };

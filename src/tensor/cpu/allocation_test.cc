@@ -47,7 +47,7 @@ TEST(Allocations, ADecodeStepMakesNoneAfterTheFirst) {
   ThreadPool pool(2, init_worker_thread);
   for (const Compute compute : {Compute::kAuto, Compute::kF32}) {
     const auto ops = make_cpu_ops(pool, {compute, false, detect_isa()});
-    for (const DType type : {DType{3}, DType::kQ8_0, DType::kF16, DType::kF32}) {
+    for (const DType type : {DType::kQ4_1, DType::kQ8_0, DType::kF16, DType::kF32}) {
       const auto weight = testing::random_weight(type, 600, 512, 1);
       for (const int64_t rows : {1, 4}) {
         std::vector<float> x = testing::random_floats(rows * 512, 2);

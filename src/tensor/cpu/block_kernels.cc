@@ -302,10 +302,8 @@ HWY_AFTER_NAMESPACE();
 namespace banyan {
 
 BlockDots BlockKernels::dots(DType type) const {
-  constexpr DType kQ4_0{2};
-  constexpr DType kQ4_1{3};
-  if (type == kQ4_0) return dots_q4_0;
-  if (type == kQ4_1) return dots_q4_1;
+  if (type == DType::kQ4_0) return dots_q4_0;
+  if (type == DType::kQ4_1) return dots_q4_1;
   return type == DType::kQ8_0 ? dots_q8_0 : nullptr;
 }
 

@@ -19,7 +19,6 @@ using testing::TestWeight;
 
 using Rounding = Int8Gemm::Rounding;
 
-constexpr DType kQ4_0{2}, kQ4_1{3};
 constexpr int64_t kBlock = 32;
 
 std::vector<double> exact(const TestWeight& weight, const std::vector<float>& x, int64_t rows) {
@@ -77,7 +76,7 @@ double largest(const std::vector<double>& values) {
 // Types that the kernels of an instruction set take.
 std::vector<DType> types_of(const Int8Gemm& gemm) {
   std::vector<DType> types;
-  for (const DType type : {kQ4_0, kQ4_1, DType::kQ8_0}) {
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
     if (gemm.takes(type)) types.push_back(type);
   }
   return types;
@@ -87,8 +86,8 @@ TEST(Int8Gemm, TakesFourBitsFromAvx2On) {
   for (const Isa isa : runnable_isas()) {
     ThreadPool pool(1);
     const Int8Gemm gemm(pool, isa);
-    EXPECT_EQ(gemm.takes(kQ4_0), isa >= Isa::kAvx2) << name(isa);
-    EXPECT_EQ(gemm.takes(kQ4_1), isa >= Isa::kAvx2) << name(isa);
+    EXPECT_EQ(gemm.takes(DType::kQ4_0), isa >= Isa::kAvx2) << name(isa);
+    EXPECT_EQ(gemm.takes(DType::kQ4_1), isa >= Isa::kAvx2) << name(isa);
     EXPECT_EQ(gemm.takes(DType::kQ8_0), isa >= Isa::kAvx512 && has_avx512_vnni()) << name(isa);
     EXPECT_FALSE(gemm.takes(DType::kF32));
     EXPECT_FALSE(gemm.takes(DType::kBF16));

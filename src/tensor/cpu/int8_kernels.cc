@@ -343,9 +343,9 @@ struct BlockFormat {
   float zero;
 };
 constexpr BlockFormat format_of(DType type) {
-  if (type == DType{2}) return {18, 2, true, false, -8};  // Q4_0
-  if (type == DType{3}) return {20, 4, true, true, 0};    // Q4_1
-  return {34, 2, false, false, -128};                     // Q8_0
+  if (type == DType::kQ4_0) return {18, 2, true, false, -8};
+  if (type == DType::kQ4_1) return {20, 4, true, true, 0};
+  return {34, 2, false, false, -128};  // Q8_0
 }
 
 // Outputs that are expanded together: a vector of them.
@@ -552,7 +552,7 @@ HWY_AFTER_NAMESPACE();
 namespace banyan {
 
 bool int8_expands(DType type, bool bytes) {
-  return type == DType{2} || type == DType{3} || (bytes && type == DType::kQ8_0);
+  return type == DType::kQ4_0 || type == DType::kQ4_1 || (bytes && type == DType::kQ8_0);
 }
 
 const Int8Kernels& int8_kernels(Isa isa) {

@@ -16,10 +16,12 @@ using testing::random_weight;
 using testing::runnable_isas;
 using testing::TestWeight;
 
-constexpr DType kQ4_0{2}, kQ4_1{3}, kQ5_1{7}, kQ4_K{12}, kQ6_K{14}, kIQ4_NL{20};
+constexpr DType kQ5_1{7}, kQ4_K{12}, kQ6_K{14}, kIQ4_NL{20};
 
 // Types that have dot products of our own, with 16-bit activations.
-bool is_block_type(DType type) { return type == kQ4_0 || type == kQ4_1 || type == DType::kQ8_0; }
+bool is_block_type(DType type) {
+  return type == DType::kQ4_0 || type == DType::kQ4_1 || type == DType::kQ8_0;
+}
 
 // One deviation of the rounding of a factor, relative to a number of usual size: activations to 8
 // or 16 bits (a 127th or 32384th of the largest of a block, about 3 deviations), factors to bf16
@@ -88,8 +90,9 @@ INSTANTIATE_TEST_SUITE_P(EveryMode, Linear,
 TEST_P(Linear, EqualsASumInDoubleForEveryNumberOfRows) {
   const auto [compute, deterministic] = GetParam();
   const std::pair<DType, int64_t> types_and_cols[] = {
-      {DType::kF32, 67}, {DType::kF16, 77}, {DType::kBF16, 61}, {DType::kQ8_0, 96}, {kQ4_0, 64},
-      {kQ4_1, 160},      {kQ5_1, 32},       {kQ4_K, 512},       {kQ6_K, 256},       {kIQ4_NL, 64},
+      {DType::kF32, 67},  {DType::kF16, 77},   {DType::kBF16, 61}, {DType::kQ8_0, 96},
+      {DType::kQ4_0, 64}, {DType::kQ4_1, 160}, {kQ5_1, 32},        {kQ4_K, 512},
+      {kQ6_K, 256},       {kIQ4_NL, 64},
   };
   for (const Isa isa : runnable_isas()) {
     ThreadPool pool(2, init_worker_thread);
@@ -111,7 +114,7 @@ TEST_P(Linear, EqualsASumInDoubleForEveryNumberOfThreads) {
     for (int n_threads = 1; n_threads <= 3; ++n_threads) {
       ThreadPool pool(n_threads, init_worker_thread);
       const auto ops = make_cpu_ops(pool, {compute, deterministic, isa});
-      for (const DType type : {DType::kF32, DType::kBF16, kQ4_1}) {
+      for (const DType type : {DType::kF32, DType::kBF16, DType::kQ4_1}) {
         for (const int64_t outputs : {1, 2, 191, 500}) {
           const TestWeight weight = random_weight(type, outputs, 96, 5);
           for (const int64_t rows : {1, 17, 130}) {
@@ -130,7 +133,7 @@ TEST_P(Linear, ManyRowsAreTakenInPassesOfBoundedScratch) {
   const auto [compute, deterministic] = GetParam();
   ThreadPool pool(2, init_worker_thread);
   const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
-  const TestWeight weight = random_weight(kQ4_1, 40, 64, 6);
+  const TestWeight weight = random_weight(DType::kQ4_1, 40, 64, 6);
   expect_linear(*ops, compute, weight, 1500, true, true);
   const uint64_t scratch = ops->scratch_bytes();
   expect_linear(*ops, compute, weight, 4000, false, false);
@@ -142,7 +145,8 @@ TEST_P(Linear, TargetsOfOneCallAreEachRight) {
   const auto [compute, deterministic] = GetParam();
   ThreadPool pool(3, init_worker_thread);
   const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
-  const DType types[] = {kQ4_1, DType::kQ8_0, kQ4_K, DType::kF16, DType::kBF16, DType::kF32, kQ4_1};
+  const DType types[] = {DType::kQ4_1, DType::kQ8_0, kQ4_K,       DType::kF16,
+                         DType::kBF16, DType::kF32,  DType::kQ4_1};
   for (const int64_t rows : {1, 5, 64}) {
     const std::vector<float> x = random_floats(rows * 512, 7);
     std::vector<TestWeight> weights;
@@ -192,7 +196,7 @@ TEST(DeterministicLinear, IsBitEqualForAnySplitIntoCallsAndThreads) {
   for (const Isa isa : runnable_isas()) {
     for (const Compute compute : {Compute::kAuto, Compute::kF32}) {
       for (const DType type :
-           {DType::kF32, DType::kF16, DType::kBF16, kQ4_1, DType::kQ8_0, kQ6_K}) {
+           {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_1, DType::kQ8_0, kQ6_K}) {
         const int64_t cols = type == DType::kF32 ? 259 : 768;
         const TestWeight weight = random_weight(type, 150, cols, 8);
         const std::vector<float> x = random_floats(75 * cols, 9);
