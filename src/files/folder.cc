@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "base/printable.h"
-#include "files/json.h"
 #include "files/model_file.h"
 #include "files/safetensors.h"
 
@@ -41,8 +41,9 @@ Result<json> read_json_file(const std::string& path, uint64_t max_bytes) {
     return bad_input(fmt::format("'{}': it has {}; at most {} can be read", path,
                                  format_bytes(bytes.size()), format_bytes(max_bytes)));
   }
-  auto document = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
-  if (document && !document->is_object()) {
+  auto document = parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  if (!document) return bad_input(fmt::format("'{}': {}", path, document.error().message));
+  if (!document->is_object()) {
     return bad_input(fmt::format("'{}': it is no JSON object", path));
   }
   return document;

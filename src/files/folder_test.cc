@@ -135,7 +135,7 @@ TEST_F(Folder, ConfigsThatAreNoneAreRefused) {
   write("config.json", "[1]");
   expect_refused("config.json", "no JSON object");
   write("config.json", "{\"a\":\"\xff\"}");
-  expect_refused("config.json", "no JSON at byte");
+  expect_refused("config.json", "not valid JSON at byte");
   write("config.json", R"({"a":1,"a":2})");
   expect_refused("config.json", "twice");
   write("config.json", R"({"a.b":1,"a":{"b":2}})");

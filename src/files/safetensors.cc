@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "base/printable.h"
-#include "files/json.h"
 
 namespace banyan {
 namespace {
@@ -81,8 +81,8 @@ class HeaderReader {
                                size, std::min(left, kMaxHeaderBytes)));
     }
     const auto* text = reinterpret_cast<const char*>(bytes_.data() + sizeof(size));
-    auto header = parse_json({text, size}, name_);
-    if (!header) return header.error();
+    auto header = parse_json({text, size});
+    if (!header) return error(header.error().message);
     if (!header->is_object()) return error("its safetensors header is no JSON object");
     data_ = bytes_.subspan(sizeof(size) + size);
     std::vector<Entry> entries;

@@ -86,14 +86,14 @@ TEST(Safetensors, HeadersThatLieAreRefused) {
   expect_refused("\xff\xff\xff\xff\xff\xff\xff\x7f{}", "header of 9223372036854775807 bytes");
   expect_refused("\0\0\0\0\0\0\0\x40{}"s, "header of 4611686018427387904 bytes");
   expect_refused("\3\0\0\0\0\0\0\0{}"s, "header of 3 bytes");
-  expect_refused("\0\0\0\0\0\0\0\0"s, "no JSON at byte");
+  expect_refused("\0\0\0\0\0\0\0\0"s, "not valid JSON at byte");
   expect_refused(safetensors_image("[]", ""), "no JSON object");
-  expect_refused(safetensors_image("{\"a\":", ""), "no JSON at byte");
-  expect_refused(safetensors_image("{\"\xff\":{}}", ""), "no JSON at byte");
+  expect_refused(safetensors_image("{\"a\":", ""), "not valid JSON at byte");
+  expect_refused(safetensors_image("{\"\xff\":{}}", ""), "not valid JSON at byte");
   std::string deep = "{\"t\":";
   for (int i = 0; i < 1000000; ++i) deep += '[';
   expect_refused(safetensors_image(deep, ""), "deeper than 64");
-  expect_refused(safetensors_image(R"({"t":{},"t":{}})", ""), "names 't' twice");
+  expect_refused(safetensors_image(R"({"t":{},"t":{}})", ""), "has the key 't' twice");
 }
 
 TEST(Safetensors, EntriesOfOtherFormsAreRefused) {
