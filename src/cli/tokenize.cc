@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdio>
+#include <iterator>
+#include <utility>
 
 #include "cli/cli.h"
 #include "engine/vocabulary.h"
@@ -42,6 +45,36 @@ Result<std::vector<TokenId>> parse_ids(const std::string& text, int32_t vocabula
   return ids;
 }
 
+// Token by token: a document of the tokens of a large text would take many times its memory.
+void print_tokens(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, bool as_json) {
+  fmt::memory_buffer out;
+  const auto print = [&out]<class... T>(fmt::format_string<T...> format, T&&... values) {
+    fmt::format_to(std::back_inserter(out), format, std::forward<T>(values)...);
+    if (out.size() < 1 << 16) return;
+    std::fwrite(out.data(), 1, out.size(), stdout);
+    out.clear();
+  };
+  std::vector<std::string> quoted(tokenizer.size());
+  const auto quote = [&](TokenId id) -> const std::string& {
+    if (quoted[id].empty()) {
+      const Json piece = std::string(tokenizer.piece(id, Special::kParse));
+      quoted[id] = piece.dump(-1, ' ', false, Json::error_handler_t::replace);
+    }
+    return quoted[id];
+  };
+  if (as_json) {
+    print("{{\"tokens\":[");
+    for (size_t i = 0; i < ids.size(); ++i) print("{}{}", i > 0 ? "," : "", ids[i]);
+    print("],\"pieces\":[");
+    for (size_t i = 0; i < ids.size(); ++i) print("{}{}", i > 0 ? "," : "", quote(ids[i]));
+    print("]}}\n");
+  } else {
+    for (const TokenId id : ids) print("{:>8}  {}\n", id, quote(id));
+  }
+  std::fwrite(out.data(), 1, out.size(), stdout);
+  std::fflush(stdout);
+}
+
 Result<int> tokenize(const TokenizeOptions& o) {
   if (int(o.prompt_given) + int(!o.file.empty()) + int(o.decode_given) != 1) {
     return bad_input("give one of -p TEXT, -f FILE or --decode \"1 2 3\"");
@@ -67,18 +100,9 @@ Result<int> tokenize(const TokenizeOptions& o) {
     if (!read) return read.error();
     text = *std::move(read);
   }
-  const auto ids = tokenizer->encode(text, o.no_special ? Special::kPlain : Special::kParse);
-  if (o.common.json) {
-    Json pieces = Json::array();
-    for (const TokenId id : ids)
-      pieces.push_back(std::string(tokenizer->piece(id, Special::kParse)));
-    print_json({{"tokens", ids}, {"pieces", std::move(pieces)}});
-  } else {
-    for (const TokenId id : ids) {
-      const Json piece = std::string(tokenizer->piece(id, Special::kParse));
-      fmt::print("{:>8}  {}\n", id, piece.dump(-1, ' ', false, Json::error_handler_t::replace));
-    }
-  }
+  const auto ids = tokenizer->try_encode(text, o.no_special ? Special::kPlain : Special::kParse);
+  if (!ids) return bad_input(fmt::format("{}: {}", *path, ids.error().message));
+  print_tokens(*tokenizer, *ids, o.common.json);
   return 0;
 }
 

@@ -86,6 +86,24 @@ TEST(Merge, MergesARunOfOneLetterFromTheLeft) {
   }
 }
 
+// The last pair comes first, so that what becomes of the first symbol is told by the last one.
+TEST(Merge, MayDependOnTheOtherEnd) {
+  for (const Symbol n : {300U, 301U, 10'000U, 10'001U}) {
+    MergeTable table;
+    std::vector<Symbol> symbols;
+    std::vector<Symbol> expected(n % 2, 0);
+    for (Symbol i = 0; i < n; ++i) {
+      symbols.push_back(i);
+      if (i == 0) continue;
+      table.insert(i - 1, i, {n - i, n + i});
+      if (i % 2 != n % 2) expected.push_back(n + i);
+    }
+    std::vector<uint32_t> ranks;
+    merge_all(table, symbols, ranks);
+    EXPECT_EQ(symbols, expected) << n;
+  }
+}
+
 TEST(MergeTable, FindsWhatWasInsertedFirst) {
   std::mt19937 random(3);
   Pairs pairs;
