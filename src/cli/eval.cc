@@ -77,13 +77,14 @@ Result<int> eval_perplexity(PerplexityOptions& o) {
   auto engine = open_engine(o.common);
   if (!engine) return engine.error();
   const int64_t start = now_ns();
-  const auto tokens = (*engine)->tokenizer().encode(*text, Special::kPlain);
+  const auto tokens = (*engine)->tokenizer().try_encode(*text, Special::kPlain);
+  if (!tokens) return bad_input(fmt::format("{}: {}", o.file, tokens.error().message));
   ProgressLine progress(true);
   auto show = [&](int done, int total, double ppl) {
     progress.show(fmt::format("window {} of {}, perplexity {:.4f}", done, total, ppl));
   };
   const FunctionRef<void(int, int, double)> on_window = show;
-  auto found = evaluate_perplexity(**engine, tokens, window, o.chunks, &on_window);
+  auto found = evaluate_perplexity(**engine, *tokens, window, o.chunks, &on_window);
   progress.clear();
   if (!found) return found.error();
   const double seconds = ms_since(start) * 1e-3;

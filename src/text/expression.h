@@ -4,6 +4,7 @@
 // Hugging Face's tokenizers use, with Ruby's rules); where the two differ an expression is
 // translated or refused.
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,27 @@
 #include "base/result.h"
 
 namespace banyan {
+
+// What the searches in one text have taken together, so that no expression of a file takes minutes
+// over it.
+class SearchEffort {
+ public:
+  // Allows 1 s and 1 us for each byte, of the processor's time (usual are 0.02 to 0.1 us), and
+  // 5 million backtracking steps and 8 for each byte at any one place.
+  explicit SearchEffort(size_t text_bytes) : text_bytes_(text_bytes) {}
+
+  bool spent() const { return spent_; }
+
+ private:
+  friend class Expression;
+  void count_search();
+  uint32_t match_limit() const;
+
+  size_t text_bytes_;
+  size_t n_searches_ = 0;
+  int64_t start_ns_ = 0;
+  bool spent_ = false;
+};
 
 // A compiled expression. Immutable, safe to share between threads.
 class Expression {
@@ -31,13 +53,14 @@ class Expression {
   // What one thread needs to search; made once for many searches.
   class Search {
    public:
-    explicit Search(const Expression& expression);
+    // Both must outlive this.
+    Search(const Expression& expression, SearchEffort& effort);
     Search(Search&&) noexcept;
     ~Search();
 
     // The first match that begins at or after `from`, after it if the match is empty; nothing if
-    // there is none or if PCRE2's limits on steps and memory were passed. Requires valid UTF-8,
-    // `from` at the start of a character.
+    // there is none or if the effort is spent. Requires valid UTF-8, `from` at the start of a
+    // character.
     std::optional<Range> find(std::string_view text, size_t from);
 
    private:

@@ -11,7 +11,8 @@ namespace {
 std::vector<std::string> matches(std::string_view expression, std::string_view text) {
   auto compiled = Expression::create(expression);
   EXPECT_TRUE(compiled.has_value()) << compiled.error().message;
-  Expression::Search search(*compiled);
+  SearchEffort effort(text.size());
+  Expression::Search search(*compiled, effort);
   std::vector<std::string> found;
   for (size_t at = 0; at < text.size();) {
     const auto match = search.find(text, at);
@@ -60,9 +61,34 @@ TEST(Expression, WhatCannotBeIsRefusedInASentence) {
 }
 
 TEST(Expression, OneThatBacktracksWithoutEndGivesUp) {
-  auto compiled = Expression::create("(?:a+)+b");
+  auto compiled = Expression::create("(?:a+)+[bc]");
   ASSERT_TRUE(compiled.has_value());
-  EXPECT_FALSE(Expression::Search(*compiled).find(std::string(100, 'a'), 0).has_value());
+  SearchEffort effort(100);
+  Expression::Search search(*compiled, effort);
+  EXPECT_FALSE(search.find("xyz", 0).has_value());
+  EXPECT_FALSE(effort.spent());
+  EXPECT_FALSE(search.find(std::string(100, 'a'), 0).has_value());
+  EXPECT_TRUE(effort.spent());
+  EXPECT_FALSE(search.find("aab", 0).has_value());
+}
+
+// A step for each letter, as GPT-4o's expression takes them over a word in capitals.
+TEST(Expression, LongWordsMayTakeStepsInProportion) {
+  auto compiled = Expression::create("[AB]*[BC]|[AB]+");
+  ASSERT_TRUE(compiled.has_value());
+  const std::string text(8'000'000, 'A');
+  SearchEffort effort(text.size());
+  Expression::Search search(*compiled, effort);
+  const auto found = search.find(text, 0);
+  EXPECT_FALSE(effort.spent());
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->end, text.size());
+}
+
+// From each place it looks to the end of the text, which no limit of one place stops.
+TEST(Expression, OneThatIsSlowEverywhereGivesUp) {
+  const std::string text(300'000, 'a');
+  EXPECT_LT(matches("[ab]+c|a", text).size(), text.size());
 }
 
 }  // namespace

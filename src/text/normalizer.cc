@@ -8,7 +8,6 @@
 
 #include "base/function_ref.h"
 #include "text/charsmap.h"
-#include "text/expression.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
@@ -62,8 +61,8 @@ std::string replace_text(std::string_view text, std::string_view pattern,
 }
 
 void replace_matches(const Expression& expression, std::string_view text, std::string_view content,
-                     std::string& out) {
-  Expression::Search search(expression);
+                     SearchEffort& effort, std::string& out) {
+  Expression::Search search(expression, effort);
   size_t done = 0;
   while (done < text.size()) {
     const auto match = search.find(text, done);
@@ -202,7 +201,7 @@ struct Normalizer::State {
 namespace {
 
 template <class Step>
-std::string run_step(const Step& step, std::string_view text) {
+std::string run_step(const Step& step, std::string_view text, SearchEffort& effort) {
   const NormalizerStep& rule = step.rule;
   std::string out;
   const auto in_parts = [&](auto f) {
@@ -238,7 +237,7 @@ std::string run_step(const Step& step, std::string_view text) {
       return replace_text(text, rule.pattern, rule.content);
     case NormalizerStep::kReplaceExpression:
       return in_parts([&](std::string_view part) {
-        replace_matches(*step.expression, part, rule.content, out);
+        replace_matches(*step.expression, part, rule.content, effort, out);
       });
     case NormalizerStep::kNmt:
       return in_parts([&](std::string_view part) { clean_nmt(part, out); });
@@ -290,10 +289,10 @@ Result<Normalizer> Normalizer::create(std::span<const NormalizerStep> steps) {
 
 bool Normalizer::empty() const { return state_->steps.empty(); }
 
-std::string Normalizer::apply(std::string_view text) const {
+std::string Normalizer::apply(std::string_view text, SearchEffort& effort) const {
   if (state_->steps.empty()) return std::string(text);
-  std::string out = run_step(state_->steps[0], text);
-  for (size_t i = 1; i < state_->steps.size(); ++i) out = run_step(state_->steps[i], out);
+  std::string out = run_step(state_->steps[0], text, effort);
+  for (size_t i = 1; i < state_->steps.size(); ++i) out = run_step(state_->steps[i], out, effort);
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "text/expression.h"
 #include "text/text_rules.h"
 
 namespace banyan {
@@ -25,8 +26,9 @@ class Normalizer {
   bool empty() const;  // whether apply() changes nothing
 
   // Any bytes; those that are not UTF-8 stay as they are. Linear in the text: of more than 256
-  // combining marks in a row, those beyond are ordered and composed among themselves.
-  std::string apply(std::string_view text) const;
+  // combining marks in a row, those beyond are ordered and composed among themselves. Once the
+  // effort is spent, expressions find nothing more.
+  std::string apply(std::string_view text, SearchEffort& effort) const;
 
  private:
   struct State;

@@ -12,7 +12,8 @@ namespace {
 std::string run(std::vector<NormalizerStep> steps, std::string_view text) {
   auto normalizer = Normalizer::create(steps);
   EXPECT_TRUE(normalizer.has_value()) << normalizer.error().message;
-  return normalizer->apply(text);
+  SearchEffort effort(text.size());
+  return normalizer->apply(text, effort);
 }
 
 std::string run(NormalizerStep::Kind kind, std::string_view text) {

@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "text/expression.h"
 #include "text/unicode.h"
 
 namespace banyan {
@@ -108,11 +107,12 @@ void cut_at_text(std::string_view text, std::string_view pattern, Pieces& pieces
 // One text on its way through the steps.
 class Splitter {
  public:
-  Splitter(const std::vector<Step>& steps, FunctionRef<void(std::string_view)> f)
+  Splitter(const std::vector<Step>& steps, SearchEffort& effort,
+           FunctionRef<void(std::string_view)> f)
       : steps_(steps), f_(f), buffers_(steps.size()) {
     for (const Step& step : steps_) {
       searches_.emplace_back();
-      if (step.expression) searches_.back().emplace(*step.expression);
+      if (step.expression) searches_.back().emplace(*step.expression, effort);
     }
   }
 
@@ -222,9 +222,9 @@ Result<PreTokenizer> PreTokenizer::create(std::span<const SplitStep> steps) {
   return PreTokenizer(std::move(state));
 }
 
-void PreTokenizer::split(std::string_view text, bool at_start,
+void PreTokenizer::split(std::string_view text, bool at_start, SearchEffort& effort,
                          FunctionRef<void(std::string_view)> f) const {
-  if (!text.empty()) Splitter(state_->steps, f).split(text, at_start, 0);
+  if (!text.empty()) Splitter(state_->steps, effort, f).split(text, at_start, 0);
 }
 
 bool PreTokenizer::empty() const { return state_->steps.empty(); }

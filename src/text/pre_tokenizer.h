@@ -9,6 +9,7 @@
 
 #include "base/function_ref.h"
 #include "base/result.h"
+#include "text/expression.h"
 #include "text/text_rules.h"
 
 namespace banyan {
@@ -25,9 +26,10 @@ class PreTokenizer {
 
   // Calls f with one word after another; none is empty, and each lives only during its call. Where
   // no step removes or adds text, together they are `text`. `at_start`: the text begins what
-  // encode() was given. Requires valid UTF-8. Where an expression passes PCRE2's limits, the rest
-  // of its piece is one piece.
-  void split(std::string_view text, bool at_start, FunctionRef<void(std::string_view)> f) const;
+  // encode() was given. Requires valid UTF-8. Once the effort is spent, the rest of a piece is one
+  // piece.
+  void split(std::string_view text, bool at_start, SearchEffort& effort,
+             FunctionRef<void(std::string_view)> f) const;
 
   bool empty() const;  // whether split() leaves every text whole
 

@@ -22,7 +22,9 @@ PreTokenizer create_or_fail(std::string_view name) {
 
 std::vector<std::string> split(const PreTokenizer& tokenizer, std::string_view text) {
   std::vector<std::string> words;
-  tokenizer.split(text, true, [&words](std::string_view word) { words.emplace_back(word); });
+  SearchEffort effort(text.size());
+  tokenizer.split(text, true, effort,
+                  [&words](std::string_view word) { words.emplace_back(word); });
   return words;
 }
 
@@ -135,7 +137,9 @@ TEST(PreTokenizer, RunsOfAMillionCharactersAreSplitInEveryRule) {
       std::string text;
       while (text.size() < 1'000'000) text += unit;
       size_t bytes = 0;
-      tokenizer.split(text, true, [&bytes](std::string_view word) { bytes += word.size(); });
+      SearchEffort effort(text.size());
+      tokenizer.split(text, true, effort,
+                      [&bytes](std::string_view word) { bytes += word.size(); });
       EXPECT_EQ(bytes, text.size()) << name;
     }
   }

@@ -111,6 +111,7 @@ struct Tokenizer::State {
     Special special;
     std::vector<TokenId>& tokens;
     bool use_cache;
+    SearchEffort effort;
     WordCache cache{};
     SubwordModel::Scratch subwords{};
     UnigramModel::Scratch unigram{};
@@ -152,6 +153,7 @@ struct Tokenizer::State {
   template <class F>
   void split_at(const SpecialTokens& specials, std::string_view text, std::vector<TokenId>& tokens,
                 F f) const;
+  bool encode(std::string_view text, Special special, std::vector<TokenId>& tokens) const;
   void encode_text(std::string_view text, bool at_start, Work& work) const;
   void encode_normalized(std::string_view text, bool at_start, Work& work) const;
   void encode_word(std::string_view word, Work& work) const;
@@ -185,6 +187,7 @@ Result<void> Tokenizer::State::make_models() {
 
 void Tokenizer::State::index_special_tokens(const std::vector<TokenMatching>& how) {
   for (const TokenMatching& one : how) matching.emplace(one.token, one);
+  SearchEffort effort(0);
   using List = std::vector<std::pair<std::string, TokenId>>;
   std::array<List, 4> lists;  // raw and parsed, raw and plain, normalized ..
   for (TokenId token = 0; token < static_cast<TokenId>(vocabulary.tokens.size()); ++token) {
@@ -192,7 +195,7 @@ void Tokenizer::State::index_special_tokens(const std::vector<TokenMatching>& ho
     const TokenMatching* one = matching_of(token);
     const bool normalized = one != nullptr && one->normalized;
     const std::string& text = vocabulary.tokens[token];
-    const std::pair entry{normalized ? normalizer->apply(text) : text, token};
+    const std::pair entry{normalized ? normalizer->apply(text, effort) : text, token};
     if (!is_hidden(token)) lists[normalized ? 3 : 1].push_back(entry);
     lists[normalized ? 2 : 0].push_back(entry);
   }
@@ -258,7 +261,7 @@ void Tokenizer::State::split_at(const SpecialTokens& specials, std::string_view 
 void Tokenizer::State::encode_text(std::string_view text, bool at_start, Work& work) const {
   std::string normalized;
   if (!normalizer->empty()) {
-    normalized = normalizer->apply(text);
+    normalized = normalizer->apply(text, work.effort);
     text = normalized;
   }
   const char* begin = text.data();
@@ -280,7 +283,7 @@ void Tokenizer::State::encode_normalized(std::string_view text, bool at_start, W
   };
   while (!text.empty()) {
     const size_t valid = valid_utf8_length(text);
-    if (valid > 0) pre_tokenizer->split(text.substr(0, valid), at_start, encode_piece);
+    if (valid > 0) pre_tokenizer->split(text.substr(0, valid), at_start, work.effort, encode_piece);
     at_start = false;
     text.remove_prefix(valid);
     if (text.empty()) return;
@@ -336,14 +339,27 @@ Result<Tokenizer> Tokenizer::create(Vocabulary vocabulary) {
   return Tokenizer(std::move(state));
 }
 
+bool Tokenizer::State::encode(std::string_view text, Special special,
+                              std::vector<TokenId>& tokens) const {
+  tokens.reserve(text.size() / 4 + 4);
+  Work work{special, tokens, text.size() >= kCacheFromBytes, SearchEffort(text.size())};
+  split_at(raw_tokens.of(special), text, tokens,
+           [&](std::string_view part) { encode_text(part, part.data() == text.data(), work); });
+  return !work.effort.spent();
+}
+
 std::vector<TokenId> Tokenizer::encode(std::string_view text, Special special) const {
   std::vector<TokenId> tokens;
-  tokens.reserve(text.size() / 4 + 4);
-  State::Work work{special, tokens, text.size() >= kCacheFromBytes};
-  state_->split_at(state_->raw_tokens.of(special), text, tokens, [&](std::string_view part) {
-    state_->encode_text(part, part.data() == text.data(), work);
-  });
+  state_->encode(text, special, tokens);
   return tokens;
+}
+
+Result<std::vector<TokenId>> Tokenizer::try_encode(std::string_view text, Special special) const {
+  std::vector<TokenId> tokens;
+  if (state_->encode(text, special, tokens)) return tokens;
+  return bad_input(
+      "a regular expression of its tokenizer takes too long on this text; one that does not "
+      "backtrack over and over is needed");
 }
 
 std::string_view Tokenizer::piece(TokenId token, Special special) const {

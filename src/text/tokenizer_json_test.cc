@@ -294,6 +294,25 @@ TEST(HostileTokenizerJson, PartsThatAreMalformedOrNotSupportedAreNamed) {
             "it has no unknown token, which a unigram model needs");
 }
 
+TEST(HostileTokenizerJson, ExpressionsThatBacktrackWithoutEndGiveASentence) {
+  json tree = json::parse(read_file(kFolder + "byte_level.json"));
+  tree["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"},
+         {"pattern", {{"Regex", "(?:a+)+[bc]|."}}},
+         {"behavior", "Isolated"},
+         {"invert", false}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  const Tokenizer t = create_or_fail(parse_or_fail(tree.dump()));
+  const std::string hostile = "x" + std::string(100, 'a');
+  EXPECT_TRUE(t.try_encode("aab x", Special::kPlain).has_value());
+  const auto refused = t.try_encode(hostile, Special::kPlain);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kBadInput);
+  EXPECT_EQ(t.decode(t.encode(hostile, Special::kPlain), Special::kPlain), hostile);
+}
+
 TEST(HostileTokenizerJson, ConfigurationsOfWrongTypesAreSentences) {
   Vocabulary v = parse_or_fail(read_file(kFolder + "byte_level.json"));
   for (const char* text :
