@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "sample/scan.h"
 
 namespace banyan {
 
@@ -157,6 +158,11 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
   const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
   forward(model_, {tokens_, slots_, plans_, planes_, logit_rows_}, *device_.ops, *device_.attention,
           activations_, logits, times_);
+  if (has_nan({logits_.data(), wanted * vocab})) {
+    return bad_input(
+        "the model gives logits that are not numbers; its weights or its config are damaged, a "
+        "whole copy is needed");
+  }
   return {};
 }
 

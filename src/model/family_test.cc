@@ -151,6 +151,8 @@ TEST_F(Config, WhatIsWrongIsNamed) {
   expect_refused(with("llama", R"("num_key_value_heads":{})"), "num_key_value_heads");
   expect_refused(with("gemma2", R"("sliding_window":{"a":1})"), "sliding_window");
   expect_refused(with("llama", R"("head_dim":4096)"), "head_dim is 4096");
+  expect_refused(with("llama", R"("rms_norm_eps":-1)"), "rms_norm_eps is -1");
+  expect_refused(with("llama", R"("rms_norm_eps":4611686018427387904)"), "rms_norm_eps is 4.6");
   expect_refused(with("llama", R"("max_position_embeddings":-1)"), "max_position_embeddings is -1");
   expect_refused(with("llama", R"("hidden_act":"mish\u001b")"), "mish\\x1b");
   expect_refused(with("llama", R"("quantization_config":{"quant_method":"gptq"})"),

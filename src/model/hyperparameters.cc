@@ -208,6 +208,10 @@ Result<Hyperparameters> read_hyperparameters(const ConfigReader& config) {
   BANYAN_TRY(read_head_dim(config, hp));
   BANYAN_READ(context, config.integer(Key::kContext, 1, kMaxPositions));
   BANYAN_READ(eps, config.number(Key::kNormEps));
+  if (eps < 0 || eps > 1) {
+    return config.file().metadata_error(
+        fmt::format("{} is {}, expected 0 to 1", config.name(Key::kNormEps), eps));
+  }
   BANYAN_READ(activation, read_activation(config));
   BANYAN_READ(parallel, config.flag(Key::kParallelResidual, family.parallel_residual));
   hp.context_length = static_cast<int>(context);

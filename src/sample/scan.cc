@@ -57,6 +57,12 @@ Float4 exp4(Float4 x) {
 
 }  // namespace
 
+bool has_nan(std::span<const float> x) {
+  int found = 0;  // without a branch, in vectors
+  for (const float value : x) found |= static_cast<int>(std::isnan(value));
+  return found != 0;
+}
+
 float max_value(std::span<const float> x) {
   Float4 best = broadcast(-kInfinity);
   size_t i = 0;

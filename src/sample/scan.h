@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Passes over a whole vocabulary of logits, four to sixteen at a time. No NaN anywhere.
+// Passes over a whole vocabulary of logits, four to sixteen at a time. No NaN anywhere
+// but in has_nan().
 
 #include <cstddef>
 #include <span>
 
 namespace banyan {
+
+bool has_nan(std::span<const float> x);
 
 // The largest value; -infinity of nothing.
 float max_value(std::span<const float> x);

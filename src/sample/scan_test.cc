@@ -51,6 +51,18 @@ TEST(Scan, EdgeValuesAreOrderedAsNumbers) {
   EXPECT_EQ(first_max(x), 38U);
 }
 
+TEST(Scan, OneNaNIsFoundAnywhere) {
+  for (const size_t n : {1, 5, 16, 67}) {
+    std::vector<float> x(n, kInfinity);
+    EXPECT_FALSE(has_nan(x));
+    for (size_t i = 0; i < n; ++i) {
+      x[i] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_TRUE(has_nan(x)) << i << " of " << n;
+      x[i] = -kInfinity;
+    }
+  }
+}
+
 TEST(Scan, NextAboveFindsEveryIndexThatAPlainLoopFinds) {
   std::mt19937 random(2);
   for (const size_t size : {0, 1, 15, 16, 17, 31, 32, 33, 100, 500}) {
