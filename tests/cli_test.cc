@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/wait.h>
 
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -177,7 +178,7 @@ TEST_F(Program, RefusesBrokenTokenizersAndNamesTheFile) {
   const std::string command = "tokenize -p hi -m " + in_folder("model");
   expect_refused(command, "the folder has no tokenizer.json");
   write_file(in_folder("model/tokenizer.model"), "x");
-  expect_refused(command, "tokenizer.model");
+  expect_refused(command, "save_pretrained()");
   write_file(in_folder("model/tokenizer.json"), "{\"model\": 5}");
   expect_refused(command, "model/tokenizer.json");
   write_file(in_folder("model/tokenizer.json"), std::string(1'000'000, '['));
@@ -360,6 +361,18 @@ TEST_F(Program, SurvivesFlippedBytes) {
   }
 }
 
+TEST_F(Program, RefusesWeightsThatAreNotNumbers) {
+  std::string bytes = read_file(tiny_);
+  bytes.replace(bytes.size() - 4, 4, "\xFF\xFF\xFF\xFF");
+  write_file(in_folder("nan.gguf"), bytes);
+  write_file(in_folder("ids.json"), "[1, 2, 3]");
+  const std::string model = " -m " + in_folder("nan.gguf");
+  for (const std::string how : {"--temp 0", "--temp 1"}) {
+    expect_refused("run --raw -p hi -n 2 " + how + model, "not numbers");
+  }
+  expect_refused("eval logits --tokens " + in_folder("ids.json") + model, "not numbers");
+}
+
 TEST_F(Program, SaysWhereTheDefaultModelShouldBe) {
   expect_refused("run -p hi", "make run", "XDG_CACHE_HOME=" + folder_);
   expect_refused("run -p hi", "-m", "env -u HOME -u XDG_CACHE_HOME");
@@ -440,6 +453,148 @@ TEST_F(Program, RefusesFoldersThatAreNoModels) {
   write_file(folder_ + "/adapter_config.json", "{}");
   expect_refused("run -p hi -m " + folder_, "adapter (LoRA)");
   expect_refused("inspect " + test_data("golden/gemma3/model.safetensors"), "model.safetensors");
+}
+
+// A folder with a model and a tokenizer that fits it, in which each test breaks a file.
+class BrokenFolder : public Program {
+ protected:
+  void SetUp() override {
+    Program::SetUp();
+    model_ = in_folder("model");
+    std::filesystem::create_directory(model_);
+    for (const char* name : {"config.json", "model.safetensors"}) {
+      std::filesystem::copy(test_data("golden/gemma3/") + name, in_model(name));
+    }
+    std::filesystem::copy(test_data("tokenizers/unigram.json"), in_model("tokenizer.json"));
+    write_file(in_folder("ids.json"), "[1, 2, 3]");
+    logits_ = "eval logits --log-level error --tokens " + in_folder("ids.json") + " -m " + model_;
+    run_ = "run --log-level error -n 1 -p hi -m " + model_;
+  }
+
+  std::string in_model(const std::string& name) const { return model_ + "/" + name; }
+
+  // `bytes` in place of a file, for which it is blamed.
+  void expect_refused_with(const std::string& command, const std::string& name,
+                           const std::string& bytes) const {
+    const bool was_there = std::filesystem::exists(in_model(name));
+    const std::string whole = read_file(in_model(name));
+    write_file(in_model(name), bytes);
+    expect_refused(command, name);
+    std::filesystem::remove(in_model(name));
+    if (was_there) write_file(in_model(name), whole);
+  }
+
+  std::string model_;
+  std::string logits_;
+  std::string run_;
+};
+
+TEST_F(BrokenFolder, IsWholeAtFirst) {
+  EXPECT_EQ(run(logits_).code, 0);
+  EXPECT_EQ(run(run_ + " --raw").code, 0);
+}
+
+TEST_F(BrokenFolder, WhatIsNoJsonIsRefused) {
+  const std::string bad[] = {std::string(1'000'000, '['),
+                             "{\"a\":\"\xFF\"}",
+                             R"({"a":1,"a":2})",
+                             "[1]",
+                             R"({"a":)",
+                             std::string(1, '\0'),
+                             ""};
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                           "generation_config.json", "chat_template.json"}) {
+    for (const std::string& bytes : bad) expect_refused_with(run_ + " --raw", name, bytes);
+  }
+  for (const std::string& bytes : bad) expect_refused_with(logits_, "config.json", bytes);
+  const std::string index = "model.safetensors.index.json";
+  std::filesystem::rename(in_model("model.safetensors"), in_model("a.safetensors"));
+  for (const std::string& bytes : bad) expect_refused_with(logits_, index, bytes);
+  expect_refused_with(logits_, index, R"({"weight_map":{"x":"../model/a.safetensors"}})");
+  expect_refused_with(logits_, index, R"({"weight_map":{"x":"a.safetensors"}})");
+  write_file(in_model(index), R"({"weight_map":{"x":"b.safetensors"}})");
+  expect_refused(logits_, "b.safetensors");
+  std::filesystem::create_symlink("b.safetensors", in_model("b.safetensors"));
+  expect_refused(logits_, "b.safetensors");
+}
+
+TEST_F(BrokenFolder, WeightsThatLieAreRefused) {
+  const std::string name = "model.safetensors";
+  const std::string whole = read_file(in_model(name));
+  const auto refuse = [&](const std::string& bytes) { expect_refused_with(logits_, name, bytes); };
+  const auto refuse_header = [&](const std::string& header, const std::string& data) {
+    const uint64_t size = header.size();
+    refuse(std::string(reinterpret_cast<const char*>(&size), sizeof size) + header + data);
+  };
+  refuse("");
+  refuse(whole.substr(0, 7));
+  refuse(whole.substr(0, whole.size() / 2));
+  refuse(std::string("\0\0\0\0\0\0\0\x40{}", 10));  // 2^62 bytes
+  refuse_header(std::string(1'000'000, '['), "");
+
+  uint64_t size = 0;
+  std::memcpy(&size, whole.data(), sizeof size);
+  const json header = json::parse(whole.substr(sizeof size, size));
+  const std::string data = whole.substr(sizeof size + size);
+  const auto refuse_change = [&](const char* key, const json& value) {
+    json changed = header;
+    changed["model.norm.weight"][key] = value;
+    refuse_header(changed.dump(), data);
+  };
+  refuse_change("shape", {uint64_t{1} << 62, 4});
+  refuse_change("dtype", "F16");
+  refuse_change("data_offsets", {0, uint64_t{1} << 62});
+  refuse_change("data_offsets", header["model.embed_tokens.weight"]["data_offsets"]);
+}
+
+TEST_F(BrokenFolder, ConfigsThatLieAreRefused) {
+  const json whole = json::parse(read_file(in_model("config.json")));
+  const auto refuse = [&](const char* key, const json& value) {
+    json changed = whole;
+    changed[key] = value;
+    expect_refused_with(logits_, "config.json", changed.dump());
+  };
+  for (const char* key : {"hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim",
+                          "num_key_value_heads", "intermediate_size", "max_position_embeddings"}) {
+    for (const json& value : {json(uint64_t{1} << 62), json(-1), json("8"), json(1.5)}) {
+      refuse(key, value);
+    }
+  }
+  refuse("model_type", "none");
+  refuse("rms_norm_eps", -1);
+  refuse("rms_norm_eps", {});
+}
+
+TEST_F(BrokenFolder, TemplatesThatCannotBeAreRefused) {
+  for (const std::string& text :
+       {std::string("{% for x in y %}"), "{{ " + std::string(1'000'000, '('),
+        std::string("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"),
+        std::string("{% for i in range(1000000000) %}x{% endfor %}"),
+        std::string("{{ raise_exception('no') }}"), std::string("{{ 1 | nope }}")}) {
+    write_file(in_model("chat_template.jinja"), text);
+    expect_refused(run_, "chat template");
+  }
+}
+
+TEST_F(BrokenFolder, ExpressionsThatBacktrackWithoutEndAreRefused) {
+  json tokenizer = json::parse(read_file(in_model("tokenizer.json")));
+  const json expression = {{"Regex", "(?:a+)+[bc]"}};
+  tokenizer["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", expression}, {"behavior", "Isolated"}, {"invert", false}};
+  write_file(in_model("tokenizer.json"), tokenizer.dump());
+  const std::string command = "tokenize -m " + model_ + " -p ";
+  EXPECT_EQ(run(command + "aab").code, 0);
+  expect_refused(command + std::string(100, 'a'), "takes too long");
+  tokenizer["pre_tokenizer"] = nullptr;
+  tokenizer["normalizer"] = {{"type", "Replace"}, {"pattern", expression}, {"content", "c"}};
+  write_file(in_model("tokenizer.json"), tokenizer.dump());
+  EXPECT_EQ(run(command + "aab").code, 0);
+  expect_refused(command + std::string(100, 'a'), "takes too long");
+}
+
+TEST_F(Program, RefusesAModelThatLinksToItself) {
+  std::filesystem::create_symlink("m-00001-of-00002.gguf", in_folder("m-00001-of-00002.gguf"));
+  expect_refused("inspect " + in_folder("m-00001-of-00002.gguf"), "m-00001-of-00002.gguf");
 }
 
 }  // namespace
