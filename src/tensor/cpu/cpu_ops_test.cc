@@ -266,7 +266,7 @@ TEST(CpuOps, FeedForwardIsItsProductsOneByOne) {
   constexpr int64_t kHidden = 160;
   constexpr int64_t kFfn = 320;
   for_each_machine([](CpuOps& ops) {
-    for (const DType type : {DType{2}, DType{3}, DType::kQ8_0, DType::kF32}) {
+    for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0, DType::kF32}) {
       const auto gate_weight = random_weight(type, kFfn, kHidden, 1);
       const auto up_weight = random_weight(type, kFfn, kHidden, 2);
       const auto down_weight = random_weight(type, kHidden, kFfn, 3);
