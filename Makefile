@@ -23,7 +23,7 @@ help:
 	@echo 'make lint      clang-tidy'
 	@echo 'make format    clang-format on all sources'
 	@echo 'make peers     llama.cpp and OpenVINO GenAI, to compare with'
-	@echo 'make bench     docs/benchmarks.md: all of them on this machine (an hour)'
+	@echo 'make bench     docs/benchmarks.md and families-speed.md on this machine (an hour)'
 	@echo 'make clean     removes what was built; fetched sources and peers stay'
 
 # What must be on the machine; looked for once, and again when tools/setup changes.
@@ -91,6 +91,7 @@ bench: build model build/setup/bench build/setup/peers
 	@BANYAN_ISA=avx2 tools/peers
 	@tools/peers
 	@bench/side_by_side.py
+	@bench/families.py
 
 .PHONY: clean
 clean:

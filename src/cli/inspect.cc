@@ -61,31 +61,47 @@ Json facts_json(const ModelFacts& f) {
   return json;
 }
 
+// "8 of 32 dimensions, base 10000, yarn, factor 4 over 1024 positions"
+std::string rope_text(const RopeSettings& rope, int head_dim) {
+  std::string text = rope.rot_dim == head_dim
+                         ? fmt::format("all {} dimensions", head_dim)
+                         : fmt::format("{} of {} dimensions", rope.rot_dim, head_dim);
+  text += fmt::format(", base {}", rope.freq_base);
+  if (rope.scaling == RopeScaling::kNone) return text;
+  text += fmt::format(", {}", name(rope.scaling));
+  if (rope.factor != 1) text += fmt::format(", factor {:.4g}", rope.factor);
+  if (rope.original_context > 0) text += fmt::format(" over {} positions", rope.original_context);
+  if (rope.scaling == RopeScaling::kLongRope) text += rope.long_divisors ? ", long" : ", short";
+  return text;
+}
+
 void print_table(const ModelFacts& f) {
   const auto line = [](const char* label, const std::string& value) {
-    fmt::print("{:<18} {}\n", label, value);
+    if (!value.empty()) fmt::print("{:<18} {}\n", label, value);
   };
   line("path", f.path);
   line("name", f.name);
   line("license", f.license);
   line("architecture", f.architecture);
   line("parameters", fmt::format("{:.1f} million", double(f.parameters) * 1e-6));
-  line("size", format_bytes(f.bytes));
+  line("size", format_bytes(f.bytes) + (f.files > 1 ? fmt::format(" in {} files", f.files) : ""));
   line("context", fmt::format("{} tokens as trained", f.context_length));
-  line("layers", fmt::format("{}", f.layers));
+  line("layers", fmt::format("{}, {} wide, feed-forward {}", f.layers, f.hidden, f.ffn));
   line("heads", fmt::format("{} over {} KV heads of {}", f.heads, f.kv_heads, f.head_dim));
-  line("vocabulary", fmt::format("{} tokens", f.vocab));
-  line("KV", fmt::format("{} a token, {} at full context", format_bytes(f.kv_bytes_per_token),
-                         format_bytes(f.kv_bytes_per_token * f.context_length)));
-  std::string types;
-  for (const auto& [type, count] : f.types) types += fmt::format("{} {}  ", count, type);
-  line("tensors", types);
-  line("chat template", f.chat_template ? "yes" : "no");
+  if (f.experts > 0) line("experts", fmt::format("{} of {} a token", f.experts_used, f.experts));
   if (f.sliding_layers > 0) {
     line("sliding window", fmt::format("{} tokens in {} layers", f.window, f.sliding_layers));
   }
-  if (f.experts > 0) line("experts", fmt::format("{} of {} a token", f.experts_used, f.experts));
-  line("rotary positions", f.ropes.empty() ? "none: learned" : ropes_json(f.ropes).dump());
+  line("rotary positions",
+       f.ropes.empty() ? "none: learned" : rope_text(f.ropes.front(), f.head_dim));
+  if (f.ropes.size() > 1) line("  sliding layers", rope_text(f.ropes[1], f.head_dim));
+  line("vocabulary", fmt::format("{} tokens", f.vocab));
+  line("KV", fmt::format("{} a token, {} at full context", format_bytes(f.kv_bytes_per_token),
+                         format_bytes(f.kv_bytes_per_token * f.context_length)));
+  std::vector<std::string> types;
+  for (const auto& [type, count] : f.types) types.push_back(fmt::format("{} {}", count, type));
+  line("tensors", fmt::format("{}", fmt::join(types, ", ")));
+  line("chat template", f.chat_template ? "yes" : "no");
 }
 
 Result<int> inspect(InspectOptions& o) {

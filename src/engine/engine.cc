@@ -70,7 +70,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& given) {
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   if (options.with_tokenizer) {
-    auto loaded = load_tokenizer(*file);
+    // Folders bring tokens of other parts of a model along, such as Gemma 3's for images. Without a
+    // row in the embedding they are no tokens here, and their text is text.
+    auto loaded = load_tokenizer(*file, model->hp.vocab);
     if (!loaded) return loaded.error();
     if (loaded->size() > model->hp.vocab) {
       return bad_input(fmt::format("{}: the vocabulary has {} tokens, the embedding {} rows",

@@ -107,9 +107,10 @@ Result<Vocabulary> read_folder_vocabulary(const std::string& given) {
   return vocabulary;
 }
 
-Result<Tokenizer> load_folder_tokenizer(const std::string& folder) {
+Result<Tokenizer> load_folder_tokenizer(const std::string& folder, size_t most) {
   auto vocabulary = read_folder_vocabulary(folder);
   if (!vocabulary) return vocabulary.error();
+  keep_first_tokens(*vocabulary, most);
   auto tokenizer = Tokenizer::create(*std::move(vocabulary));
   if (!tokenizer) return in_file(folder, tokenizer.error());
   return tokenizer;

@@ -47,8 +47,11 @@ Result<ModelFacts> inspect_model(const std::string& path, DType k_type, DType v_
   facts.license = text(*file, "general.license");
   facts.parameters = model->parameters;
   facts.bytes = file->file_bytes();
+  facts.files = file->n_files();
   facts.context_length = hp.context_length;
   facts.layers = hp.n_layers;
+  facts.hidden = hp.hidden;
+  facts.ffn = hp.ffn;
   facts.heads = hp.n_heads;
   facts.kv_heads = hp.n_kv_heads;
   facts.head_dim = hp.head_dim;

@@ -18,9 +18,12 @@ struct ModelFacts {
   std::string name;
   std::string license;
   uint64_t parameters = 0;
-  uint64_t bytes = 0;
+  uint64_t bytes = 0;  // of all files with tensors
+  int files = 0;
   int context_length = 0;
   int layers = 0;
+  int hidden = 0;
+  int ffn = 0;  // of the layer with most
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;

@@ -138,8 +138,8 @@ Result<Vocabulary> read_vocabulary(const ModelFile& file) {
   return v;
 }
 
-Result<Tokenizer> load_tokenizer(const ModelFile& file) {
-  if (file.format() == ModelFormat::kFolder) return load_folder_tokenizer(file.path());
+Result<Tokenizer> load_tokenizer(const ModelFile& file, size_t most) {
+  if (file.format() == ModelFormat::kFolder) return load_folder_tokenizer(file.path(), most);
   auto vocabulary = read_vocabulary(file);
   if (!vocabulary) return vocabulary.error();
   auto tokenizer = Tokenizer::create(*std::move(vocabulary));

@@ -3,6 +3,7 @@
 // From a model file's metadata, or the files of a Hugging Face folder, to what text/ makes a
 // tokenizer of.
 
+#include <cstdint>
 #include <string>
 
 #include "base/result.h"
@@ -15,8 +16,8 @@ namespace banyan {
 Result<Vocabulary> read_vocabulary(const ModelFile& file);
 
 // read_vocabulary (of a folder read_folder_vocabulary) and Tokenizer::create, the file's name in
-// every error.
-Result<Tokenizer> load_tokenizer(const ModelFile& file);
+// every error. Of a folder's tokens, the first `most` are taken.
+Result<Tokenizer> load_tokenizer(const ModelFile& file, size_t most = SIZE_MAX);
 
 // The vocabulary of a Hugging Face folder, its chat template included: tokenizer.json (or
 // vocab.json and merges.txt, as GPT-2 and OPT have them) and, where they are there,
@@ -24,8 +25,9 @@ Result<Tokenizer> load_tokenizer(const ModelFile& file);
 // chat_template.jinja or chat_template.json. kBadInput names the file that is wrong or missing.
 Result<Vocabulary> read_folder_vocabulary(const std::string& folder);
 
-// read_folder_vocabulary and Tokenizer::create, with the folder's name in every error.
-Result<Tokenizer> load_folder_tokenizer(const std::string& folder);
+// read_folder_vocabulary and Tokenizer::create, with the folder's name in every error. Of its
+// tokens, the first `most` are taken.
+Result<Tokenizer> load_folder_tokenizer(const std::string& folder, size_t most = SIZE_MAX);
 
 // From a path: a Hugging Face folder, a tokenizer.json, or a GGUF file, for which its vocabulary is
 // enough. A tokenizer.json brings what lies beside it along.

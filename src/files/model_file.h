@@ -64,6 +64,7 @@ class ModelFile {
   ModelFormat format() const { return format_; }
   const std::string& path() const { return path_; }  // as given
   uint64_t file_bytes() const;                       // of all files with tensors
+  int n_files() const { return static_cast<int>(files_.size()); }
 
   const Metadata& metadata() const { return metadata_; }
   const MetaValue* find(std::string_view key) const;  // nullptr if absent or null

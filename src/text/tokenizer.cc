@@ -3,6 +3,7 @@
 
 #include <array>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "base/check.h"
@@ -95,7 +96,42 @@ size_t without_trailing_space(std::string_view text, size_t from) {
   return text.size();
 }
 
+// Leaves the merges whose two sides and their join are among the vocabulary's tokens.
+void keep_closed_merges(Vocabulary& v) {
+  const std::unordered_set<std::string_view> tokens(v.tokens.begin(), v.tokens.end());
+  size_t kept = 0;
+  for (size_t i = 0; i < v.merges.size(); ++i) {
+    const std::string_view merge = v.merges[i];
+    const size_t cut = v.merge_cuts.empty() ? merge.find(' ') : v.merge_cuts[i];
+    if (cut >= merge.size()) continue;
+    const std::string_view left = merge.substr(0, cut);
+    const std::string_view right = merge.substr(cut + 1);
+    const std::string join = std::string(left) + std::string(right);
+    if (!tokens.contains(left) || !tokens.contains(right) || !tokens.contains(join)) continue;
+    if (!v.merge_cuts.empty()) v.merge_cuts[kept] = v.merge_cuts[i];
+    if (kept != i) v.merges[kept] = std::move(v.merges[i]);
+    ++kept;
+  }
+  v.merges.resize(kept);
+  if (!v.merge_cuts.empty()) v.merge_cuts.resize(kept);
+}
+
 }  // namespace
+
+void keep_first_tokens(Vocabulary& v, size_t n) {
+  if (v.tokens.size() <= n) return;
+  v.tokens.resize(n);
+  if (v.types.size() > n) v.types.resize(n);
+  if (v.scores.size() > n) v.scores.resize(n);
+  const auto is_gone = [n](TokenId id) { return id >= static_cast<int64_t>(n); };
+  for (TokenId* id : {&v.bos, &v.eos, &v.eot, &v.unk}) {
+    if (is_gone(*id)) *id = -1;
+  }
+  std::erase_if(v.more_begins, is_gone);
+  std::erase_if(v.more_ends, is_gone);
+  std::erase_if(v.matching, [&](const TokenMatching& how) { return is_gone(how.token); });
+  keep_closed_merges(v);
+}
 
 struct Tokenizer::State {
   // Special tokens to look for, all and those found in any text.

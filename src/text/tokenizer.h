@@ -43,6 +43,9 @@ struct Vocabulary {
   std::string chat_template;              // Jinja source; empty: none
 };
 
+// Leaves the first `n` tokens; what names another (merges, special tokens) goes with it.
+void keep_first_tokens(Vocabulary& vocabulary, size_t n);
+
 enum class Special {
   kParse,  // special tokens written out in the text become those tokens
   kPlain,  // they are text like any other

@@ -71,6 +71,39 @@ TEST(TokenizerJson, TextsComeBackFromThoseThatLoseNothing) {
   }
 }
 
+TEST(TokenizerJson, TokensLeftOutAreAsIfTheyHadNeverBeen) {
+  constexpr size_t kKept = 400;  // of 420, each the join of a merge, and six added ones
+  const json golden = json::parse(read_file(kFolder + "expected.json"));
+  json smaller = json::parse(read_file(kFolder + "byte_level.json"));
+  const Tokenizer whole = create_or_fail(parse_or_fail(smaller.dump()));
+  Vocabulary cut = parse_or_fail(smaller.dump());
+  keep_first_tokens(cut, cut.tokens.size());
+  EXPECT_EQ(create_or_fail(std::move(cut)).size(), whole.size());
+  cut = parse_or_fail(smaller.dump());
+  cut.eos = 421;
+  keep_first_tokens(cut, kKept);
+  EXPECT_EQ(cut.eos, -1);
+  const Tokenizer tokenizer = create_or_fail(std::move(cut));
+  EXPECT_EQ(tokenizer.size(), static_cast<int32_t>(kKept));
+
+  json& vocab = smaller["model"]["vocab"];
+  for (auto it = vocab.begin(); it != vocab.end();) {
+    it = it.value().get<size_t>() >= kKept ? vocab.erase(it) : std::next(it);
+  }
+  json& merges = smaller["model"]["merges"];
+  for (size_t id = kKept; id < 420; ++id) merges.erase(merges.size() - 1);
+  smaller["added_tokens"] = json::array();
+  smaller["post_processor"] = nullptr;
+  const Tokenizer want = create_or_fail(parse_or_fail(smaller.dump()));
+  size_t n_different = 0;
+  for (const json& entry : golden["texts"]) {
+    const auto text = entry.get<std::string>();
+    EXPECT_EQ(tokenizer.encode(text, Special::kParse), want.encode(text, Special::kParse)) << text;
+    n_different += whole.encode(text, Special::kPlain) != want.encode(text, Special::kPlain);
+  }
+  EXPECT_GT(n_different, 0U);
+}
+
 TEST(TokenizerJson, SaysWhichTokensBeginAndEndATextAndWhatTheyAre) {
   const Vocabulary v = parse_or_fail(read_file(kFolder + "characters.json"));
   EXPECT_TRUE(v.add_bos && v.add_eos);
