@@ -15,7 +15,7 @@ ctest := ctest --output-on-failure --progress -j $(jobs)
 .PHONY: help
 help:
 	@echo 'make run       an answer from the default model, from a bare checkout'
-	@echo 'make build     build/banyan'
+	@echo 'make build     build/banyan, and the library for cmake --install build/release'
 	@echo 'make test      all tests'
 	@echo 'make asan      the tests with address and undefined-behaviour sanitizers'
 	@echo 'make tsan      the tests with the thread sanitizer'
@@ -45,7 +45,7 @@ build/%/build.ninja: CMakePresets.json | deps
 
 .PHONY: run build test
 build: deps build/release/build.ninja
-	$(stage) build 'compiling' cmake --build --preset release --target banyan
+	$(stage) build 'compiling' cmake --build --preset release --target banyan banyan_shared
 	@ln -sfn release/banyan build/banyan
 
 run: build model

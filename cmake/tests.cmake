@@ -58,4 +58,9 @@ if(NOT BANYAN_SANITIZE)
   add_test(NAME "tools: unit tests"
     COMMAND ${Python3_EXECUTABLE} -m unittest discover -s ${CMAKE_SOURCE_DIR}/tools -p "*_test.py")
   set_tests_properties("tools: unit tests" PROPERTIES TIMEOUT 120)
+  # This one needs what was built, all of it.
+  add_test(NAME "library: installed for C, C++ and Python"
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/install_test.py ${CMAKE_BINARY_DIR})
+  set_tests_properties("library: installed for C, C++ and Python" PROPERTIES
+    TIMEOUT 600 SKIP_RETURN_CODE 77)
 endif()

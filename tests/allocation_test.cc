@@ -42,13 +42,13 @@ void expect_no_allocation(const EngineOptions& options) {
   int calls = 0;
   int64_t warm = 0;
   int64_t last = 0;
-  auto count = [&](std::string_view) {
+  auto count = [&](TokenId, const std::string&) {
     last = allocations.load();
     if (++calls == 20) warm = last;
     return true;
   };
-  const FunctionRef<bool(std::string_view)> on_text = count;
-  const auto reply = engine->generate(request, {&on_text, nullptr});
+  const FunctionRef<bool(TokenId, const std::string&)> on_token = count;
+  const auto reply = engine->generate(request, {&on_token, nullptr});
   ASSERT_TRUE(reply.has_value()) << reply.error().message;
   ASSERT_EQ(reply->tokens.size(), 120U);
   ASSERT_GT(calls, 40);

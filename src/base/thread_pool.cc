@@ -45,7 +45,6 @@ int runnable_cpus() {
 ThreadPool::ThreadPool(int n_threads, void (*on_worker_start)()) {
   BANYAN_CHECK(n_threads >= 1, "a thread pool has at least its caller");
   spin_ = n_threads <= runnable_cpus() ? kSpin : kSpinOversubscribed;
-  if (on_worker_start != nullptr) on_worker_start();
   threads_.reserve(n_threads - 1);
   try {
     for (int worker = 1; worker < n_threads; ++worker) {

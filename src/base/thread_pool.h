@@ -21,7 +21,8 @@ namespace banyan {
 class ThreadPool {
  public:
   // n_threads >= 1, the caller included; fewer if the system refuses more. `on_worker_start` runs
-  // once on each thread, the constructing one too (to set per-thread state of libraries).
+  // once on each thread that is started (to set per-thread state of libraries), not on the
+  // caller's.
   explicit ThreadPool(int n_threads, void (*on_worker_start)() = nullptr);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

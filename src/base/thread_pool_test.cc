@@ -124,12 +124,12 @@ TEST(ThreadPool, ParallelForTakesTheLargestCounts) {
 
 std::atomic<int> worker_starts{0};
 
-TEST(ThreadPool, StartFunctionRunsOnceOnEachThread) {
+TEST(ThreadPool, StartFunctionRunsOnceOnEachThreadThatIsStarted) {
   worker_starts = 0;
   {
     const ThreadPool pool(5, [] { worker_starts.fetch_add(1); });
   }
-  EXPECT_EQ(worker_starts.load(), 5);
+  EXPECT_EQ(worker_starts.load(), 4);
 }
 
 TEST(ThreadPool, WorkersAreDistinctThreadsAndTheCallerIsWorkerZero) {

@@ -46,15 +46,15 @@ Result<Reply> answer(Engine& engine, const ChatOptions& options,
     if (done < total) progress.show(fmt::format("reading: {} of {} tokens", done, total));
     return !InterruptGuard::take();
   };
-  auto show_text = [&](std::string_view text) {
+  auto show_text = [&](TokenId, const std::string& text) {
     progress.clear();
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
     return !InterruptGuard::take();
   };
   const FunctionRef<bool(int, int)> on_prompt = show_prompt;
-  const FunctionRef<bool(std::string_view)> on_text = show_text;
-  return engine.generate(request, {&on_text, &on_prompt});
+  const FunctionRef<bool(TokenId, const std::string&)> on_token = show_text;
+  return engine.generate(request, {&on_token, &on_prompt});
 }
 
 }  // namespace

@@ -149,7 +149,7 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
       progress.show(fmt::format("reading the prompt: {} of {} tokens", done, total));
     return !InterruptGuard::take();
   };
-  auto show_text = [&](std::string_view text) {
+  auto show_text = [&](TokenId, const std::string& text) {
     progress.clear();
     if (!o.common.json) {
       std::fwrite(text.data(), 1, text.size(), stdout);
@@ -158,8 +158,8 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
     return !InterruptGuard::take();
   };
   const FunctionRef<bool(int, int)> on_prompt = show_prompt;
-  const FunctionRef<bool(std::string_view)> on_text = show_text;
-  auto reply = engine.generate(request, {&on_text, &on_prompt});
+  const FunctionRef<bool(TokenId, const std::string&)> on_token = show_text;
+  auto reply = engine.generate(request, {&on_token, &on_prompt});
   progress.clear();
   if (!reply) return reply.error();
   if (!reply->note.empty()) {

@@ -126,13 +126,15 @@ const Tokenizer& Engine::tokenizer() const {
   return *tokenizer_;
 }
 
-std::vector<TokenId> Engine::encode_raw(std::string_view text) const {
+std::vector<TokenId> Engine::encode(std::string_view text, Special special, bool bos,
+                                    bool eos) const {
   const Vocabulary& v = tokenizer().vocabulary();
-  std::vector<TokenId> tokens = tokenizer().encode(text, Special::kParse);
-  if (v.add_bos && v.bos >= 0) {
+  std::vector<TokenId> tokens = tokenizer().encode(text, special);
+  if (bos && v.add_bos && v.bos >= 0) {
     tokens.insert(tokens.begin(), v.more_begins.begin(), v.more_begins.end());
     tokens.insert(tokens.begin(), v.bos);
   }
+  if (eos && v.add_eos && v.eos >= 0) tokens.push_back(v.eos);
   return tokens;
 }
 

@@ -50,8 +50,10 @@ struct Reply {
 
 // Called on the driving thread.
 struct Listener {
-  // New text; returning false ends the reply (kCancelled). May be null.
-  const FunctionRef<bool(std::string_view)>* on_text = nullptr;
+  // Each generated token with the text that became printable with it, which may be empty; at the
+  // end kNoToken with what was held back, if any. Returning false ends the reply (kCancelled); it
+  // is not called again then. May be null.
+  const FunctionRef<bool(TokenId, const std::string&)>* on_token = nullptr;
   // Prompt tokens done so far, of all; returning false cancels. May be null.
   const FunctionRef<bool(int done, int total)>* on_prompt = nullptr;
 };
@@ -74,9 +76,14 @@ class Engine {
   // kCancelled is no error but Reply::finish.
   Result<Reply> generate(const Request& request, const Listener& listener = {});
 
-  // The prompt's tokens: BOS where the model's file asks for one, then the text. The text of a chat
+  // The text's tokens, between BOS and EOS where they are asked for and the model's file wants
+  // them.
+  std::vector<TokenId> encode(std::string_view text, Special special, bool bos, bool eos) const;
+  // A prompt's tokens: BOS where the model's file asks for one, then the text. The text of a chat
   // template brings its own special tokens.
-  std::vector<TokenId> encode_raw(std::string_view text) const;
+  std::vector<TokenId> encode_raw(std::string_view text) const {
+    return encode(text, Special::kParse, /*bos=*/true, /*eos=*/false);
+  }
   // The messages through the model's chat template, ready for the answer.
   Result<std::vector<TokenId>> encode_chat(std::span<const ChatMessage> messages) const;
 

@@ -170,18 +170,30 @@ TEST(Engine, ABudgetBelowOnePanelIsRefused) {
   EXPECT_NE(engine.error().message.find("--kv-budget"), std::string::npos);
 }
 
+TEST(Engine, AnswersWithoutAnEndTakeNoMemoryBeyondTheBudget) {
+  EngineOptions options = tiny_options();
+  options.kv_budget_bytes = uint64_t{1} << 20;
+  const auto engine = open(options);
+  const Reply reply = *engine->generate(greedy(tokens_from(0, 10), INT32_MAX));
+  EXPECT_GT(reply.tokens.size(), 100U);
+  EXPECT_NE(reply.note.find("--kv-budget"), std::string::npos) << reply.note;
+}
+
 TEST(Engine, ListenersCanCancelAndKeepWhatWasSaid) {
   const auto engine = open();
   int calls = 0;
   std::string heard;
-  auto hear = [&](std::string_view text) {
+  std::vector<TokenId> tokens;
+  auto hear = [&](TokenId token, const std::string& text) {
     heard += text;
+    tokens.push_back(token);
     return ++calls < 3;
   };
-  const FunctionRef<bool(std::string_view)> on_text = hear;
-  const Reply reply = *engine->generate(greedy(tokens_from(0, 10), 100), {&on_text, nullptr});
+  const FunctionRef<bool(TokenId, const std::string&)> on_token = hear;
+  const Reply reply = *engine->generate(greedy(tokens_from(0, 10), 100), {&on_token, nullptr});
   EXPECT_EQ(reply.finish, FinishReason::kCancelled);
-  EXPECT_LT(reply.tokens.size(), 100U);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(reply.tokens, tokens);
   EXPECT_EQ(reply.text.substr(0, heard.size()), heard);
 
   auto refuse = [](int, int) { return false; };

@@ -119,6 +119,38 @@ Result<std::vector<LogitsAt>> evaluate_logits(Engine& engine, std::span<const To
   return found;
 }
 
+Result<std::vector<float>> embed(Engine& engine, std::span<const TokenId> tokens, Pooling pooling,
+                                 const FunctionRef<bool(int, int)>* on_tokens) {
+  BANYAN_TRY(check_tokens(engine, tokens));
+  const size_t n = tokens.size();
+  const size_t first_wanted = pooling == Pooling::kMean ? 0 : n - 1;
+  std::vector<double> sum(engine.model().hp.hidden);
+  std::vector<uint32_t> indices;
+  FreshSequence sequence(engine.tree());
+  const size_t size = engine.steps().max_rows();
+  for (size_t begin = 0; begin < n; begin += size) {
+    const size_t end = std::min(n, begin + size);
+    const size_t wanted = std::max(begin, first_wanted);
+    indices.resize(end - std::min(wanted, end));
+    std::iota(indices.begin(), indices.end(), static_cast<uint32_t>(wanted - begin));
+    const Piece piece{sequence.id(), tokens.subspan(begin, end - begin), indices};
+    BANYAN_TRY(engine.steps().run({&piece, 1}, StepOutput::kHidden));
+    for (size_t i = 0; i < indices.size(); ++i) {
+      const auto hidden = engine.steps().hidden(0, i);
+      for (size_t c = 0; c < sum.size(); ++c) sum[c] += hidden[c];
+    }
+    if (on_tokens != nullptr && !(*on_tokens)(static_cast<int>(end), static_cast<int>(n))) {
+      return Error{ErrorCode::kCancelled, "the embedding was cancelled"};
+    }
+  }
+  const double norm = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
+  std::vector<float> embedding(sum.size());
+  for (size_t c = 0; c < sum.size(); ++c) {
+    embedding[c] = norm > 0 ? static_cast<float>(sum[c] / norm) : 0.0F;
+  }
+  return embedding;
+}
+
 Result<Perplexity> evaluate_perplexity(
     Engine& engine, std::span<const TokenId> tokens, int context, int max_windows,
     const FunctionRef<void(int done, int total, double ppl)>* progress) {

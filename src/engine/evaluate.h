@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Measures of a model's answers that are not text: logits and perplexity.
+// What a model makes of a text that is not text: logits, embeddings and perplexity.
 
 #include <span>
 #include <vector>
@@ -19,6 +19,18 @@ struct LogitsAt {
 // the tokens, tokens outside the vocabulary, more tokens than the context.
 Result<std::vector<LogitsAt>> evaluate_logits(Engine& engine, std::span<const TokenId> tokens,
                                               std::span<const int> positions, int piece = 0);
+
+enum class Pooling {
+  kLast,  // the last token, which has seen all others
+  kMean,  // over all tokens
+};
+
+// The pooled hidden states of `tokens` after the last norm, at length 1 (zeros stay zeros):
+// [hidden]. Takes nothing from the cache and leaves nothing in it. `on_tokens` hears how many are
+// done and may end it by returning false (kCancelled); it may be null. kBadInput as
+// evaluate_logits().
+Result<std::vector<float>> embed(Engine& engine, std::span<const TokenId> tokens, Pooling pooling,
+                                 const FunctionRef<bool(int done, int total)>* on_tokens = nullptr);
 
 struct Perplexity {
   double ppl = 0;

@@ -2,6 +2,7 @@
 // A request's way to its reply: admit, match, prefill in pieces, then sample and decode.
 #include <algorithm>
 #include <array>
+#include <exception>
 
 #include <fmt/format.h>
 
@@ -13,13 +14,17 @@
 namespace banyan {
 namespace {
 
-// Closes a sequence when its request ends, however it ends. Its KV stays in the tree.
+// Closes a sequence when its request ends, however it ends. Its KV stays in the tree, but what an
+// exception may have left unwritten (no memory, a caller's listener) does not.
 class OpenSequence {
  public:
   OpenSequence(KvTree& tree, std::span<const TokenId> prompt)
       // The last token is always computed: its logits choose the first new one.
       : tree_(tree), opened_(tree.open(prompt, static_cast<int32_t>(prompt.size()) - 1)) {}
-  ~OpenSequence() { tree_.close(opened_.seq); }
+  ~OpenSequence() {
+    if (std::uncaught_exceptions() > exceptions_) tree_.truncate(opened_.seq, opened_.matched);
+    tree_.close(opened_.seq);
+  }
   OpenSequence(const OpenSequence&) = delete;
   OpenSequence& operator=(const OpenSequence&) = delete;
   SeqId seq() const { return opened_.seq; }
@@ -28,6 +33,7 @@ class OpenSequence {
  private:
   KvTree& tree_;
   KvTree::Opened opened_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 SamplerParams sampler_of(const Request& request, const Tokenizer& tokenizer) {
@@ -49,33 +55,35 @@ class ReplyText {
             std::string& text)
       : detokenizer_(tokenizer, Special::kPlain, /*skip_first_space=*/false),
         stop_(request.stop),
-        listener_(listener),
+        on_token_(listener.on_token),
         text_(text) {}
 
   enum class State { kGoOn, kStopped, kCancelled };
 
   State push(TokenId token) {
     auto [emit, stopped] = stop_.push(detokenizer_.push(token));
-    if (!say(emit)) return State::kCancelled;
+    if (!say(token, emit)) return State::kCancelled;
     return stopped ? State::kStopped : State::kGoOn;
   }
 
   void finish() {
     auto [emit, stopped] = stop_.push(detokenizer_.finish());
-    say(emit);
-    if (!stopped) say(stop_.finish());
+    if (!stopped) emit += stop_.finish();
+    if (!emit.empty()) say(kNoToken, emit);
   }
 
  private:
-  bool say(std::string_view text) {
-    if (text.empty()) return true;
+  bool say(TokenId token, const std::string& text) {
     text_ += text;
-    return listener_.on_text == nullptr || (*listener_.on_text)(text);
+    if (on_token_ == nullptr) return true;
+    const bool go_on = (*on_token_)(token, text);
+    if (!go_on) on_token_ = nullptr;  // it has heard enough
+    return go_on;
   }
 
   StreamDetokenizer detokenizer_;
   StopMatcher stop_;
-  const Listener& listener_;
+  const FunctionRef<bool(TokenId, const std::string&)>* on_token_;
   std::string& text_;
 };
 
@@ -148,8 +156,13 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
 
   const int64_t start = now_ns();
   OpenSequence sequence(tree_, prompt);
-  tree_.reserve(sequence.seq(), n_prompt + max_tokens);
-  steps_.reserve(n_prompt + max_tokens);
+  // Room for as many tokens as were asked for and the budget can hold.
+  const int64_t positions = int64_t{pool_.capacity()} * kPanelTokens;
+  const auto longest =
+      static_cast<int>(std::min({positions, int64_t{n_prompt} + max_tokens, int64_t{INT32_MAX}}));
+  const size_t most_new = longest - n_prompt + 1;
+  tree_.reserve(sequence.seq(), longest);
+  steps_.reserve(longest);
   // Embeddings may have more rows than there are tokens; those stand for nothing.
   const auto n_tokens = static_cast<size_t>(tokenizer().size());
   Sampler sampler(sampler_of(request, tokenizer()), tokenizer().size());
@@ -158,9 +171,9 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   Reply reply;
   reply.prompt_tokens = n_prompt;
   reply.cached_tokens = sequence.matched();
-  reply.tokens.reserve(max_tokens);
-  reply.logprobs.reserve(max_tokens);
-  reply.text.reserve(static_cast<size_t>(max_tokens) * 8);
+  reply.tokens.reserve(most_new);
+  reply.logprobs.reserve(most_new);
+  reply.text.reserve(most_new * 8);
   reply.finish = FinishReason::kLength;
   ReplyText text(tokenizer(), request, listener, reply.text);
 

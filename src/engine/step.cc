@@ -124,14 +124,14 @@ void StepRunner::view_tree(std::span<const Piece> pieces) {
   }
 }
 
-Result<void> StepRunner::run(std::span<const Piece> pieces) {
+Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
   const int64_t plan_start = now_ns();
   size_t rows = 0;
   size_t wanted = 0;
   for (const Piece& piece : pieces) {
     BANYAN_CHECK(!piece.tokens.empty(), "a piece without tokens");
     rows += piece.tokens.size();
-    wanted += piece.logit_indices.size();
+    wanted += piece.wanted.size();
   }
   BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
   BANYAN_TRY(check_positions(pieces));
@@ -145,20 +145,21 @@ Result<void> StepRunner::run(std::span<const Piece> pieces) {
   }
   plan_ns_ += now_ns() - plan_start;
 
-  logit_rows_.clear();
-  logit_begin_.resize(pieces.size());
+  wanted_rows_.clear();
+  output_begin_.resize(pieces.size());
   for (const uint32_t p : order_) {
-    logit_begin_[p] = static_cast<uint32_t>(logit_rows_.size());
-    for (const uint32_t index : pieces[p].logit_indices) {
-      logit_rows_.push_back(row_begin_[p] + index);
+    output_begin_[p] = static_cast<uint32_t>(wanted_rows_.size());
+    for (const uint32_t index : pieces[p].wanted) {
+      wanted_rows_.push_back(row_begin_[p] + index);
     }
   }
-  const int64_t vocab = model_.hp.vocab;
-  logits_.reserve_discarding(wanted * vocab);
-  const Matrix logits{logits_.data(), static_cast<int64_t>(wanted), vocab, vocab};
-  forward(model_, {tokens_, slots_, plans_, planes_, logit_rows_}, *device_.ops, *device_.attention,
-          activations_, logits, times_);
-  if (has_nan({logits_.data(), wanted * vocab})) {
+  output_width_ = output == StepOutput::kLogits ? model_.hp.vocab : model_.hp.hidden;
+  const auto width = static_cast<int64_t>(output_width_);
+  output_.reserve_discarding(wanted * output_width_);
+  const Matrix rows_out{output_.data(), static_cast<int64_t>(wanted), width, width};
+  forward(model_, {tokens_, slots_, plans_, planes_, wanted_rows_, output}, *device_.ops,
+          *device_.attention, activations_, rows_out, times_);
+  if (has_nan({output_.data(), wanted * output_width_})) {
     return bad_input(
         "the model gives logits that are not numbers; its weights or its config are damaged, a "
         "whole copy is needed");

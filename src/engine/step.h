@@ -22,8 +22,8 @@ namespace banyan {
 // New tokens of one sequence, in order; they become its next positions.
 struct Piece {
   SeqId seq = 0;
-  std::span<const TokenId> tokens;          // at least one
-  std::span<const uint32_t> logit_indices;  // of these tokens, ascending; whose logits are wanted
+  std::span<const TokenId> tokens;   // at least one
+  std::span<const uint32_t> wanted;  // of these tokens, ascending; whose output is wanted
 };
 
 struct StepDevice {
@@ -42,13 +42,12 @@ class StepRunner {
   // Extends every piece's sequence and runs the model over all of them. kFailed, with the tree
   // unchanged, if the KV budget cannot hold the new tokens. Requires distinct sequences and at most
   // max_rows() tokens together.
-  Result<void> run(std::span<const Piece> pieces);
+  Result<void> run(std::span<const Piece> pieces, StepOutput output = StepOutput::kLogits);
 
-  // Of the last run: logits, [vocab], after the token that the piece's logit_indices[i] names.
-  std::span<const float> logits(size_t piece, size_t i) const {
-    const size_t vocab = model_.hp.vocab;
-    return logits_.span().subspan((logit_begin_[piece] + i) * vocab, vocab);
-  }
+  // Of the last run: logits, [vocab], after the token that the piece's wanted[i] names.
+  std::span<const float> logits(size_t piece, size_t i) const { return output(piece, i); }
+  // The same of a run for hidden states, [hidden].
+  std::span<const float> hidden(size_t piece, size_t i) const { return output(piece, i); }
 
   // Room for steps over sequences of `positions` together, so that decoding them does not allocate.
   void reserve(int64_t positions);
@@ -61,10 +60,13 @@ class StepRunner {
   const Plan& plan() const { return plans_[0]; }     // of the last step, for the first layer group
   double plan_ms() const { return plan_ns_ * 1e-6; }
   uint64_t activation_bytes() const {
-    return activations_.bytes() + logits_.size() * sizeof(float);
+    return activations_.bytes() + output_.size() * sizeof(float);
   }
 
  private:
+  std::span<const float> output(size_t piece, size_t i) const {
+    return output_.span().subspan((output_begin_[piece] + i) * output_width_, output_width_);
+  }
   Result<void> check_positions(std::span<const Piece> pieces) const;
   Result<void> extend(std::span<const Piece> pieces);
   void order_pieces(std::span<const Piece> pieces);
@@ -77,7 +79,8 @@ class StepRunner {
   std::vector<RowShape> shapes_;  // of the layer groups
   std::vector<KvPlanes> planes_;  // [n_layers]
   Activations activations_;
-  AlignedArray<float> logits_;  // [wanted][vocab]
+  AlignedArray<float> output_;  // [wanted][output_width_]
+  size_t output_width_ = 0;     // of the last run
   StepTimes times_;
   int64_t plan_ns_ = 0;
   std::vector<Plan> plans_;  // one for each layer group
@@ -95,9 +98,9 @@ class StepRunner {
   std::vector<Position> positions_;
   std::vector<TokenId> tokens_;
   std::vector<KvSlot> slots_;
-  std::vector<uint32_t> logit_rows_;   // ascending rows
-  std::vector<uint32_t> row_begin_;    // by piece: its first row
-  std::vector<uint32_t> logit_begin_;  // by piece: its first row of logits_
+  std::vector<uint32_t> wanted_rows_;   // ascending rows
+  std::vector<uint32_t> row_begin_;     // by piece: its first row
+  std::vector<uint32_t> output_begin_;  // by piece: its first row of output_
 };
 
 }  // namespace banyan

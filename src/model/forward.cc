@@ -115,7 +115,7 @@ class Pass {
         x_(first_rows(a.residual_, rows_)),
         h_(first_rows(a.normed_, rows_)) {}
 
-  void run(Matrix logits) {
+  void run(Matrix output) {
     turn_angles();
     embed();
     for (int layer = 0; layer < hp_.n_layers; ++layer) {
@@ -123,16 +123,16 @@ class Pass {
       norm(x_, w.attention_norm, h_);
       // The feed-forward block reads x as it is now, or as attention leaves it.
       if (hp_.parallel_residual) norm(x_, w.ffn_norm, first_rows(a_.ffn_normed_, rows_));
-      // What the last layer adds is read by the logits alone.
+      // What the last layer adds is read by the output alone.
       const bool is_last = layer == hp_.n_layers - 1;
       store_kv(layer, w);
-      if (is_last && in_.logit_rows.empty()) return;
+      if (is_last && in_.wanted_rows.empty()) return;
       attend(layer, w, is_last);
       const Matrix ffn_input = hp_.parallel_residual ? first_rows(a_.ffn_normed_, rows_) : h_;
       if (!hp_.parallel_residual) norm(x_, w.ffn_norm, ffn_input);
       feed_forward(hp_.layers[layer], w, ffn_input);
     }
-    head(logits);
+    head(output);
   }
 
  private:
@@ -229,9 +229,9 @@ class Pass {
         {attended.data});
     watch_.lap(times_.attention_ns);
     if (is_last) {
-      attended = keep_rows(attended, in_.logit_rows);
-      x_ = keep_rows(x_, in_.logit_rows);
-      if (hp_.parallel_residual) keep_rows(first_rows(a_.ffn_normed_, rows_), in_.logit_rows);
+      attended = keep_rows(attended, in_.wanted_rows);
+      x_ = keep_rows(x_, in_.wanted_rows);
+      if (hp_.parallel_residual) keep_rows(first_rows(a_.ffn_normed_, rows_), in_.wanted_rows);
       rows_ = x_.rows;
       h_ = first_rows(h_, rows_);
     }
@@ -282,9 +282,10 @@ class Pass {
     }
   }
 
-  void head(Matrix logits) {
+  void head(Matrix output) {
+    const Matrix wanted = first_rows(output, rows_);
+    if (in_.output == StepOutput::kHidden) return norm(x_, model_.output_norm, wanted);
     norm(x_, model_.output_norm, h_);
-    const Matrix wanted = first_rows(logits, rows_);
     const LinearTarget to_logits = target(model_.output, wanted);
     linear(h_, {&to_logits, 1});
     if (hp_.logit_softcap > 0) ops_.soft_cap(hp_.logit_softcap, wanted);
@@ -298,18 +299,18 @@ class Pass {
   AttentionExecutor& attention_;
   Activations& a_;
   StepTimes& times_;
-  int64_t rows_;  // all, and in the last layer those whose logits are wanted
+  int64_t rows_;  // all, and in the last layer those whose output is wanted
   Matrix x_;      // the residual stream
   Matrix h_;      // its norm
   Stopwatch watch_;
 };
 
 void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecutor& attention,
-             Activations& activations, Matrix logits, StepTimes& times) {
+             Activations& activations, Matrix output, StepTimes& times) {
   BANYAN_CHECK(!in.tokens.empty() && in.tokens.size() <= size_t(activations.max_rows()),
                "step does not fit the activations");
   BANYAN_CHECK(in.plans.size() == model.hp.groups.size(), "a plan for each layer group");
-  Pass(model, in, ops, attention, activations, times).run(logits);
+  Pass(model, in, ops, attention, activations, times).run(output);
 }
 
 }  // namespace banyan

@@ -23,13 +23,20 @@ struct StepTimes {
   int64_t other_ns = 0;
 };
 
+// What is computed for the wanted rows of a step.
+enum class StepOutput {
+  kLogits,  // [vocab]
+  kHidden,  // [hidden]: what the logits are made of, the last norm's result
+};
+
 // Everything a step feeds to the model. Rows as in the plans; the KV slots exist already.
 struct StepInputs {
-  std::span<const TokenId> tokens;       // [rows]
-  std::span<const KvSlot> slots;         // [rows]
-  std::span<const Plan> plans;           // one for each layer group; row_pos: [rows], alike
-  std::span<const KvPlanes> planes;      // [n_layers]
-  std::span<const uint32_t> logit_rows;  // rows whose logits are wanted, ascending
+  std::span<const TokenId> tokens;        // [rows]
+  std::span<const KvSlot> slots;          // [rows]
+  std::span<const Plan> plans;            // one for each layer group; row_pos: [rows], alike
+  std::span<const KvPlanes> planes;       // [n_layers]
+  std::span<const uint32_t> wanted_rows;  // rows whose output is wanted, ascending
+  StepOutput output = StepOutput::kLogits;
 };
 
 // Activations of a step of at most `max_rows` rows, taken once.
@@ -60,9 +67,10 @@ class Activations {
   Routing routing_;
 };
 
-// One pass over `in.tokens`: writes their K and V, and the logits of in.logit_rows to `logits`,
-// [logit_rows.size()][vocab]. Adds to `times`. Requires 1 <= rows <= activations.max_rows().
+// One pass over `in.tokens`: writes their K and V, and in.output of in.wanted_rows to `output`,
+// [wanted_rows.size()][vocab or hidden]. Adds to `times`. Requires 1 <= rows <=
+// activations.max_rows().
 void forward(const Model& model, const StepInputs& in, Ops& ops, AttentionExecutor& attention,
-             Activations& activations, Matrix logits, StepTimes& times);
+             Activations& activations, Matrix output, StepTimes& times);
 
 }  // namespace banyan

@@ -14,6 +14,7 @@
 // Of the OpenMP runtime that oneDNN is built with, whose header each compiler brings its own of, or
 // does not.
 extern "C" void omp_set_num_threads(int n_threads);
+extern "C" int omp_get_max_threads();
 
 namespace banyan {
 namespace {
@@ -301,6 +302,9 @@ bool can_be_weight(DType type) {
 }
 
 void init_worker_thread() { omp_set_num_threads(1); }
+
+OneThreadHere::OneThreadHere() : before_(omp_get_max_threads()) { init_worker_thread(); }
+OneThreadHere::~OneThreadHere() { omp_set_num_threads(before_); }
 
 void apply_isa_cap(Isa isa) {
   const auto cap = [isa] {

@@ -40,6 +40,18 @@ bool can_be_weight(DType type);
 // of their own. For ThreadPool's on_worker_start.
 void init_worker_thread();
 
+// The same for the thread that drives a pool, which is the user's own: what it had set comes back.
+class OneThreadHere {
+ public:
+  OneThreadHere();
+  ~OneThreadHere();
+  OneThreadHere(const OneThreadHere&) = delete;
+  OneThreadHere& operator=(const OneThreadHere&) = delete;
+
+ private:
+  int before_;
+};
+
 // Caps oneDNN at `isa` for the whole process: it has no narrower setting. Works before the first
 // use of oneDNN; afterwards, and a second time, it does nothing.
 void apply_isa_cap(Isa isa);

@@ -7,6 +7,9 @@
 #include "tensor/cpu/cpu_ops.h"
 #include "tensor/cpu/testing_weights.h"
 
+extern "C" void omp_set_num_threads(int n_threads);
+extern "C" int omp_get_max_threads();
+
 namespace banyan {
 namespace {
 
@@ -127,6 +130,16 @@ TEST_P(Linear, EqualsASumInDoubleForEveryNumberOfThreads) {
       }
     }
   }
+}
+
+TEST_P(Linear, LeavesTheCallersOpenMpAsItWas) {
+  const auto [compute, deterministic] = GetParam();
+  omp_set_num_threads(5);
+  ThreadPool pool(2, init_worker_thread);
+  const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
+  const TestWeight weight = random_weight(DType::kF32, 40, 64, 6);
+  expect_linear(*ops, compute, weight, 130, true, true);
+  EXPECT_EQ(omp_get_max_threads(), 5);
 }
 
 TEST_P(Linear, ManyRowsAreTakenInPassesOfBoundedScratch) {

@@ -92,6 +92,7 @@ uint64_t SlicedGemm::scratch_bytes() const {
 }
 
 void SlicedGemm::run(ConstMatrix x, std::span<const LinearTarget> targets) {
+  const OneThreadHere one_thread;
   for_each_row_pass(
       x, targets, kMaxRows,
       [&](ConstMatrix rows, std::span<const LinearTarget> some) { run_block(rows, some); });
@@ -104,8 +105,6 @@ void SlicedGemm::run_block(ConstMatrix x, std::span<const LinearTarget> targets)
   list_slices(x, targets);
   std::atomic<size_t> next{0};
   pool_.run([&](int worker) {
-    // The caller may be another thread than the one that made the pool.
-    init_worker_thread();
     for (size_t i = next.fetch_add(1); i < slices_.size(); i = next.fetch_add(1)) {
       const Slice& slice = slices_[i];
       if (slice.bf16 != nullptr) {

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C API (include/banyan/banyan.h) over the engine: arguments are checked, calls that compute
+// take turns, Results and exceptions become banyan_errors.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <thread>
+
+#include "banyan/banyan.h"
+#include "engine/engine.h"
+#include "engine/evaluate.h"
+
+struct banyan_error {  // NOLINT(readability-identifier-naming): C's names
+  banyan::Error error;
+};
+
+struct banyan_model {  // NOLINT(readability-identifier-naming)
+  explicit banyan_model(std::unique_ptr<banyan::Engine> opened) : engine(std::move(opened)) {}
+
+  const std::unique_ptr<banyan::Engine> engine;
+  std::mutex turn;                           // held by the call that computes
+  std::atomic<std::thread::id> computing{};  // that call's thread
+  std::atomic<uint64_t> n_cancels{0};        // calls of banyan_cancel() so far
+};
+
+namespace banyan {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int kMaxContext = 1 << 30;
+constexpr uint32_t kMaxStructSize = 4096;  // a larger struct_size is garbage
+
+// Given where there is no memory for another; never changed.
+banyan_error out_of_memory;
+constexpr const char* kOutOfMemory = "there is not enough memory";
+
+// Runs `f`, which returns a Result<void>, and hands over what went wrong.
+template <class F>
+banyan_error* guarded(F f) {
+  try {
+    try {
+      const Result<void> result = f();
+      return result ? nullptr : new banyan_error{result.error()};
+    } catch (const std::bad_alloc&) {
+      return &out_of_memory;
+    } catch (const std::exception& error) {
+      return new banyan_error{failed(fmt::format("an exception was thrown: {}", error.what()))};
+    } catch (...) {
+      return new banyan_error{failed("an exception was thrown")};
+    }
+  } catch (const std::bad_alloc&) {
+    return &out_of_memory;
+  }
+}
+
+struct Argument {
+  const char* name;
+  const void* pointer;
+  size_t n = 1;  // of nothing there is no pointer
+};
+
+Result<void> check_given(const char* function, std::initializer_list<Argument> arguments) {
+  for (const Argument& argument : arguments) {
+    if (argument.pointer != nullptr || argument.n == 0) continue;
+    return bad_input(fmt::format("{}: {} is NULL, and must not be", function, argument.name));
+  }
+  return {};
+}
+
+// Defaults for whoever knows `size` bytes of the struct.
+template <class Options>
+void init_options(Options* options, size_t size, const Options& defaults) {
+  if (options == nullptr || size < sizeof defaults.struct_size) return;
+  std::memset(options, 0, size);
+  std::memcpy(options, &defaults, std::min(size, sizeof defaults));
+  options->struct_size = static_cast<uint32_t>(size);
+}
+
+// The caller's options as this library knows them: defaults where the caller's struct is an older
+// one, which held at least `first_size` bytes; an error where it is a newer one and sets more.
+template <class Options>
+Result<Options> read_options(const Options* given, const char* name, size_t first_size,
+                             const Options& defaults) {
+  Options options = defaults;
+  if (given == nullptr) return options;
+  const uint32_t size = given->struct_size;
+  if (size < first_size || size > kMaxStructSize) {
+    return bad_input(
+        fmt::format("struct_size of {} is {}, expected {}; set it with its init "
+                    "function",
+                    name, size, sizeof options));
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+  for (size_t i = sizeof options; i < size; ++i) {
+    if (bytes[i] == 0) continue;
+    return bad_input(fmt::format("{} sets an option that this library, version {}, does not have",
+                                 name, BANYAN_VERSION));
+  }
+  std::memcpy(&options, given, std::min<size_t>(size, sizeof options));
+  return options;
+}
+
+banyan_model_options default_model_options() {
+  banyan_model_options options{};
+  options.struct_size = sizeof options;
+  return options;
+}
+
+banyan_generate_options default_generate_options() {
+  const Request request;
+  const SamplerParams& sampler = request.sampler;
+  banyan_generate_options options{};
+  options.struct_size = sizeof options;
+  options.max_tokens = request.max_tokens;
+  options.temperature = sampler.temperature;
+  options.top_k = sampler.top_k;
+  options.top_p = sampler.top_p;
+  options.min_p = sampler.min_p;
+  options.typical_p = sampler.typical_p;
+  options.repeat_penalty = sampler.repeat_penalty;
+  options.presence_penalty = sampler.presence_penalty;
+  options.frequency_penalty = sampler.frequency_penalty;
+  options.repeat_last_n = sampler.repeat_last_n;
+  return options;
+}
+
+Result<void> check_range(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return {};
+  const std::string range =
+      low == high ? fmt::format("{}", low) : fmt::format("{} to {}", low, high);
+  return bad_input(fmt::format("{} is {}, expected {}", name, value, range));
+}
+
+Result<EngineOptions> engine_options(const char* path, const banyan_model_options* given) {
+  constexpr size_t kFirstSize = offsetof(banyan_model_options, kv_budget_bytes) + sizeof(uint64_t);
+  const auto options =
+      read_options(given, "banyan_model_options", kFirstSize, default_model_options());
+  if (!options) return options.error();
+  BANYAN_TRY(check_range("n_threads", options->n_threads, 0, kMaxThreads));
+  BANYAN_TRY(check_range("context", options->context, 0, kMaxContext));
+  BANYAN_TRY(check_range("compute", options->compute, BANYAN_COMPUTE_AUTO, BANYAN_COMPUTE_F32));
+  BANYAN_TRY(check_range("kv_type", options->kv_type, BANYAN_KV_F16, BANYAN_KV_BF16));
+  EngineOptions engine;
+  engine.model_path = path;
+  engine.n_threads = options->n_threads;
+  engine.context = options->context;
+  engine.compute = options->compute == BANYAN_COMPUTE_F32 ? Compute::kF32 : Compute::kAuto;
+  engine.k_type = options->kv_type == BANYAN_KV_F32    ? DType::kF32
+                  : options->kv_type == BANYAN_KV_BF16 ? DType::kBF16
+                                                       : DType::kF16;
+  engine.v_type = engine.k_type;
+  engine.deterministic = options->deterministic != 0;
+  engine.kv_budget_bytes = options->kv_budget_bytes;
+  return engine;
+}
+
+Result<Request> request_of(std::span<const TokenId> prompt, const banyan_generate_options& o) {
+  BANYAN_TRY(check_given("banyan_generate", {{"stop", o.stop, o.n_stop},
+                                             {"logit_bias", o.logit_bias, o.n_logit_bias}}));
+  BANYAN_TRY(check_range("max_tokens", o.max_tokens, -1, INT32_MAX));
+  Request request;
+  request.prompt.assign(prompt.begin(), prompt.end());
+  request.max_tokens = o.max_tokens;
+  request.ignore_eos = o.ignore_eos != 0;
+  SamplerParams& sampler = request.sampler;
+  sampler.temperature = o.temperature;
+  sampler.top_k = o.top_k;
+  sampler.top_p = o.top_p;
+  sampler.min_p = o.min_p;
+  sampler.typical_p = o.typical_p;
+  sampler.repeat_penalty = o.repeat_penalty;
+  sampler.presence_penalty = o.presence_penalty;
+  sampler.frequency_penalty = o.frequency_penalty;
+  sampler.repeat_last_n = o.repeat_last_n;
+  sampler.seed = o.seed;
+  for (const banyan_logit_bias& bias : std::span(o.logit_bias, o.n_logit_bias)) {
+    sampler.logit_bias.emplace_back(bias.token, bias.bias);
+  }
+  for (const char* stop : std::span(o.stop, o.n_stop)) {
+    if (stop == nullptr || *stop == '\0') return bad_input("a stop string is empty");
+    request.stop.emplace_back(stop);
+  }
+  return request;
+}
+
+// Runs `f`, which takes a bool() that says whether banyan_cancel() came, when it is its turn.
+template <class F>
+Result<void> in_turn(banyan_model& model, const char* function, F f) {
+  if (model.computing == std::this_thread::get_id()) {
+    return bad_input(fmt::format("{} was called from a callback of the same model", function));
+  }
+  const uint64_t before = model.n_cancels;
+  const std::lock_guard lock(model.turn);
+  struct Computing {
+    std::atomic<std::thread::id>& thread;
+    ~Computing() { thread = std::thread::id(); }
+  } const computing{model.computing};
+  model.computing = std::this_thread::get_id();
+  return f([&model, before] { return model.n_cancels != before; });
+}
+
+// For callers that free it with banyan_free().
+template <class T>
+T* copied(std::span<const T> items) {
+  void* copy = std::malloc(items.size_bytes() + 1);
+  if (copy == nullptr) throw std::bad_alloc();
+  if (!items.empty()) std::memcpy(copy, items.data(), items.size_bytes());
+  return static_cast<T*>(copy);
+}
+
+void give_tokens(const std::vector<TokenId>& from, int32_t** tokens, size_t* n_tokens) {
+  *tokens = copied(std::span(from));
+  *n_tokens = from.size();
+}
+
+Special special(uint32_t flags) {
+  return (flags & BANYAN_SPECIAL) != 0 ? Special::kParse : Special::kPlain;
+}
+
+// What a banyan_reply points into lives with it.
+struct OwnedReply : banyan_reply {
+  OwnedReply(Reply given, Compute used) : banyan_reply{}, reply(std::move(given)) {
+    struct_size = sizeof(banyan_reply);
+    finish_reason = reply.finish == FinishReason::kStop     ? BANYAN_FINISH_STOP
+                    : reply.finish == FinishReason::kLength ? BANYAN_FINISH_LENGTH
+                                                            : BANYAN_FINISH_CANCELLED;
+    text = reply.text.c_str();
+    text_bytes = reply.text.size();
+    tokens = reply.tokens.data();
+    logprobs = reply.logprobs.data();
+    n_tokens = reply.tokens.size();
+    prompt_tokens = reply.prompt_tokens;
+    reused_tokens = reply.cached_tokens;
+    prompt_ms = reply.prompt_ms;
+    predicted_ms = reply.predicted_ms;
+    kv_bytes_peak = reply.kv_bytes_peak;
+    compute = used == Compute::kF32 ? BANYAN_COMPUTE_F32 : BANYAN_COMPUTE_AUTO;
+    kv_exact = 1;
+    note = reply.note.c_str();
+  }
+  const Reply reply;
+};
+
+template <class Cancelled>
+Result<Reply> generate(Engine& engine, const Request& request, const banyan_generate_options& o,
+                       Cancelled cancelled) {
+  if (cancelled()) {  // while it waited for its turn
+    Reply reply;
+    reply.finish = FinishReason::kCancelled;
+    reply.prompt_tokens = static_cast<int>(request.prompt.size());
+    return reply;
+  }
+  auto hear_token = [&](TokenId token, const std::string& text) {
+    return (o.on_token == nullptr || o.on_token(o.user, token, text.c_str(), text.size()) == 0) &&
+           !cancelled();
+  };
+  auto hear_prompt = [&](int, int) { return !cancelled(); };
+  const FunctionRef<bool(TokenId, const std::string&)> on_token = hear_token;
+  const FunctionRef<bool(int, int)> on_prompt = hear_prompt;
+  return engine.generate(request, {&on_token, &on_prompt});
+}
+
+}  // namespace
+}  // namespace banyan
+
+using namespace banyan;  // NOLINT: below are the C functions
+
+const char* banyan_version() { return BANYAN_VERSION; }
+int32_t banyan_abi_version() { return BANYAN_ABI_VERSION; }
+
+int32_t banyan_error_code(const banyan_error* error) {
+  if (error == nullptr) return 0;
+  switch (error->error.code) {
+    case ErrorCode::kBadInput:
+      return BANYAN_BAD_INPUT;
+    case ErrorCode::kCancelled:
+      return BANYAN_CANCELLED;
+    case ErrorCode::kFailed:
+      break;
+  }
+  return BANYAN_FAILED;
+}
+
+const char* banyan_error_message(const banyan_error* error) {
+  if (error == nullptr) return "";
+  return error == &out_of_memory ? kOutOfMemory : error->error.message.c_str();
+}
+
+void banyan_free_error(banyan_error* error) {
+  if (error != &out_of_memory) delete error;
+}
+
+void banyan_init_model_options(banyan_model_options* options, size_t struct_size) {
+  init_options(options, struct_size, default_model_options());
+}
+
+banyan_error* banyan_load_model(const char* path, const banyan_model_options* options,
+                                banyan_model** model) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_load_model", {{"model", model}}));
+    *model = nullptr;
+    BANYAN_TRY(check_given("banyan_load_model", {{"path", path}}));
+    const auto given = engine_options(path, options);
+    if (!given) return given.error();
+    auto engine = Engine::open(*given);
+    if (!engine) return engine.error();
+    *model = new banyan_model(*std::move(engine));
+    return {};
+  });
+}
+
+void banyan_free_model(banyan_model* model) { delete model; }
+
+int32_t banyan_context(const banyan_model* model) {
+  return model == nullptr ? 0 : model->engine->context();
+}
+
+int32_t banyan_vocabulary_size(const banyan_model* model) {
+  return model == nullptr ? 0 : model->engine->tokenizer().size();
+}
+
+int32_t banyan_embedding_size(const banyan_model* model) {
+  return model == nullptr ? 0 : model->engine->model().hp.hidden;
+}
+
+banyan_error* banyan_tokenize(const banyan_model* model, const char* text, size_t text_bytes,
+                              uint32_t flags, int32_t** tokens, size_t* n_tokens) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_tokenize", {{"tokens", tokens}, {"n_tokens", n_tokens}}));
+    *tokens = nullptr;
+    *n_tokens = 0;
+    BANYAN_TRY(check_given("banyan_tokenize", {{"model", model}, {"text", text, text_bytes}}));
+    give_tokens(model->engine->encode({text, text_bytes}, special(flags),
+                                      (flags & BANYAN_ADD_BOS) != 0, (flags & BANYAN_ADD_EOS) != 0),
+                tokens, n_tokens);
+    return {};
+  });
+}
+
+banyan_error* banyan_detokenize(const banyan_model* model, const int32_t* tokens, size_t n_tokens,
+                                uint32_t flags, char** text, size_t* text_bytes) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_detokenize", {{"text", text}, {"text_bytes", text_bytes}}));
+    *text = nullptr;
+    *text_bytes = 0;
+    BANYAN_TRY(check_given("banyan_detokenize", {{"model", model}, {"tokens", tokens, n_tokens}}));
+    const Tokenizer& tokenizer = model->engine->tokenizer();
+    const std::span all(tokens, n_tokens);
+    for (const TokenId token : all) {
+      BANYAN_TRY(check_range("a token", token, 0, tokenizer.size() - 1));
+    }
+    const std::string decoded = tokenizer.decode(all, special(flags));
+    *text = copied(std::span(decoded.c_str(), decoded.size() + 1));
+    *text_bytes = decoded.size();
+    return {};
+  });
+}
+
+banyan_error* banyan_apply_chat_template(const banyan_model* model, const banyan_message* messages,
+                                         size_t n_messages, int32_t** tokens, size_t* n_tokens) {
+  return guarded([&]() -> Result<void> {
+    constexpr const char* kFunction = "banyan_apply_chat_template";
+    BANYAN_TRY(check_given(kFunction, {{"tokens", tokens}, {"n_tokens", n_tokens}}));
+    *tokens = nullptr;
+    *n_tokens = 0;
+    BANYAN_TRY(check_given(kFunction, {{"model", model}, {"messages", messages, n_messages}}));
+    std::vector<ChatMessage> chat;
+    for (const banyan_message& message : std::span(messages, n_messages)) {
+      BANYAN_TRY(check_given(kFunction, {{"role", message.role}, {"content", message.content}}));
+      chat.push_back({message.role, message.content});
+    }
+    const auto prompt = model->engine->encode_chat(chat);
+    if (!prompt) return prompt.error();
+    give_tokens(*prompt, tokens, n_tokens);
+    return {};
+  });
+}
+
+void banyan_free(void* tokens_or_text) { std::free(tokens_or_text); }
+
+void banyan_init_generate_options(banyan_generate_options* options, size_t struct_size) {
+  init_options(options, struct_size, default_generate_options());
+}
+
+banyan_error* banyan_generate(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                              const banyan_generate_options* options, banyan_reply** reply) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_generate", {{"reply", reply}}));
+    *reply = nullptr;
+    BANYAN_TRY(check_given("banyan_generate", {{"model", model}, {"prompt", prompt, n_prompt}}));
+    constexpr size_t kFirstSize = offsetof(banyan_generate_options, user) + sizeof(void*);
+    const auto o =
+        read_options(options, "banyan_generate_options", kFirstSize, default_generate_options());
+    if (!o) return o.error();
+    const auto request = request_of({prompt, n_prompt}, *o);
+    if (!request) return request.error();
+    return in_turn(*model, "banyan_generate", [&](auto cancelled) -> Result<void> {
+      Engine& engine = *model->engine;
+      auto generated = generate(engine, *request, *o, cancelled);
+      if (!generated) return generated.error();
+      *reply = new OwnedReply(*std::move(generated), engine.options().compute);
+      return {};
+    });
+  });
+}
+
+void banyan_free_reply(banyan_reply* reply) { delete static_cast<OwnedReply*>(reply); }
+
+void banyan_cancel(banyan_model* model) {
+  if (model != nullptr) ++model->n_cancels;
+}
+
+banyan_error* banyan_embed(banyan_model* model, const int32_t* tokens, size_t n_tokens,
+                           int32_t pooling, float* embedding, size_t n_floats) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_embed", {{"embedding", embedding, n_floats}}));
+    std::fill_n(embedding, n_floats, 0.0F);
+    BANYAN_TRY(check_given("banyan_embed", {{"model", model}, {"tokens", tokens, n_tokens}}));
+    const int32_t size = banyan_embedding_size(model);
+    BANYAN_TRY(check_range("n_floats", static_cast<int64_t>(n_floats), size, size));
+    BANYAN_TRY(check_range("pooling", pooling, BANYAN_POOLING_LAST, BANYAN_POOLING_MEAN));
+    return in_turn(*model, "banyan_embed", [&](auto cancelled) -> Result<void> {
+      auto hear = [&](int, int) { return !cancelled(); };
+      const FunctionRef<bool(int, int)> on_tokens = hear;
+      const auto embedded =
+          embed(*model->engine, {tokens, n_tokens},
+                pooling == BANYAN_POOLING_MEAN ? Pooling::kMean : Pooling::kLast, &on_tokens);
+      if (!embedded) return embedded.error();
+      std::ranges::copy(*embedded, embedding);
+      return {};
+    });
+  });
+}
