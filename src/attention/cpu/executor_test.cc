@@ -68,6 +68,24 @@ TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleOverRandomShapes) {
   }
 }
 
+TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleForEveryNumberOfRowsAndType) {
+  for (size_t type = 0; type < std::size(kTypes); ++type) {
+    for (int rows = 1; rows <= 130; ++rows) {
+      Case c = make_case({.seed = uint32_t(rows),
+                          .min_node_len = rows + 61,
+                          .max_node_len = rows + 61,
+                          .max_rows = rows,
+                          .all_max_rows = true,
+                          .head_dim = kHeadDims[(rows + type) % 8],
+                          .type = kTypes[type]});
+      const AttendOptions attend{.scale = default_scale(c)};
+      ASSERT_LT(relative_error(run_case(*executor_, c, attend).out, oracle(c, attend).out),
+                tolerance(c))
+          << rows << " rows of type " << static_cast<int>(kTypes[type]);
+    }
+  }
+}
+
 // Root mean square of the differences over that of the truth.
 double mean_error(const std::vector<float>& got, const std::vector<float>& truth) {
   double squares = 0;
