@@ -424,8 +424,9 @@ TEST(CpuOps, StoreKvInQ8RoundsAsGgmlDoesAndKeepsTheScalesBehindThePanel) {
           ASSERT_EQ(scale, want[d / 32].scale) << head_dim;
           const int got = static_cast<int8_t>(panel[d * d_stride + slot * slot_stride]);
           ASSERT_LE(std::abs(got - want[d / 32].numbers[d % 32]), 1);
+          // Half a step, and 127 times what rounding the scale to 11 bits adds.
           ASSERT_LE(std::abs(got * ggml_fp16_to_fp32(scale) - values[d]),
-                    0.501 * ggml_fp16_to_fp32(scale) + 127 * std::ldexp(1.0, -25));
+                    0.563 * ggml_fp16_to_fp32(scale) + 127 * std::ldexp(1.0, -25));
         }
       };
       for (int r = 0; r < 20; ++r) {
