@@ -108,6 +108,19 @@ TEST_F(Program, RunPrintsOneJsonObjectThatAddsUp) {
   }
 }
 
+TEST_F(Program, KvOf8BitsIsSmallerAndSaidNotToBeExact) {
+  const std::string command = "run " + with_tiny_ + "--json --raw -p hello -n 12 --temp 0 ";
+  const json f16 = json::parse(run(command).out);
+  for (const char* options : {"-ctk q8_0 -ctv q8_0", "-ctk q8_0", "-ctv q8_0"}) {
+    const json q8 = json::parse(run(command + options).out);
+    EXPECT_EQ(q8["kv"]["exact"], false) << options;
+    EXPECT_LT(q8["kv"]["bytes_peak"], f16["kv"]["bytes_peak"]) << options;
+  }
+  // Heads of 16 dimensions: 18 bytes instead of 32, each for K and V.
+  const json facts = json::parse(run("inspect --json -ctk q8_0 -ctv q8_0 " + tiny_).out);
+  EXPECT_EQ(facts["kv_bytes_per_token"], 3 * 2 * 18 * 2);
+}
+
 TEST_F(Program, SeedsRepeatAndDiffer) {
   const std::string ask = "run " + with_tiny_ + "--json --raw -p abc -n 24 --temp 1 --ignore-eos ";
   const json a = json::parse(run(ask + "-s 1").out);
@@ -286,6 +299,7 @@ TEST_F(Program, RefusesWrongUsage) {
   expect_refused("run " + with_tiny_ + "--raw -p hi -c -4", "-c");
   expect_refused("run " + with_tiny_ + "--raw -p hi --stop ''", "--stop");
   expect_refused("run " + with_tiny_ + "--raw -p hi -ctk q9", "-ctk");
+  expect_refused("run " + with_tiny_ + "--raw -p hi -ctv q9", "f32, f16, bf16 or q8_0");
   expect_refused("run " + with_tiny_ + "--raw -p hi --compute f64", "--compute");
   expect_refused("run " + with_tiny_ + "--raw -p hi --device cuda", "--device");
   expect_refused("run " + with_tiny_ + "--raw -p hi --rope-scaling cubic", "--rope-scaling");

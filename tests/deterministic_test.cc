@@ -69,6 +69,13 @@ TEST(Deterministic, ThreadsAndPiecesWithHalfPrecisionKv) {
   check_model(options, 1100, {0, 1, 17});
 }
 
+TEST(Deterministic, ThreadsAndPiecesWithKvOf8Bits) {
+  EngineOptions options = exact_options(test_data("golden/llama/model.gguf"));
+  options.k_type = DType::kQ8_0;
+  options.v_type = DType::kQ8_0;
+  check_model(options, 1100, {0, 1, 17});
+}
+
 TEST(Deterministic, ThreadsAndPiecesOfTheDefaultModel) {
   const std::string model = default_model();
   if (model.empty()) GTEST_SKIP() << "the default model is not on this machine";

@@ -70,7 +70,7 @@ State attend_row(const std::vector<Key>& keys, Band band, Position row_pos, cons
       const std::byte* k = in.kv.k_panel(kv_head, key.panel);
       score = 0;
       for (int d = 0; d < dim; ++d) {
-        score += q[d] * load_kv_element(shape.k_type, k, size_t(d) * kPanelTokens + key.slot);
+        score += q[d] * load_k(shape, k, key.slot, d);
       }
       score *= in.scale;
       if (in.softcap > 0) score = in.softcap * std::tanh(score / in.softcap);
@@ -84,7 +84,7 @@ State attend_row(const std::vector<Key>& keys, Band band, Position row_pos, cons
     const std::byte* v = in.kv.v_panel(kv_head, keys[i].panel);
     state.l += p;
     for (int d = 0; d < dim; ++d) {
-      state.o[d] += p * load_kv_element(shape.v_type, v, size_t(keys[i].slot) * dim + d);
+      state.o[d] += p * load_v(shape, v, keys[i].slot, d);
     }
   }
   return state;

@@ -16,8 +16,9 @@ TEST(ReferenceExecutor, AgreesWithTheOracleOverRandomTreesWindowsAndCuts) {
                         .max_rows = 9,
                         .n_kv_heads = 1 + int(seed % 3),
                         .heads_per_kv_head = 1 + int(seed % 4),
-                        .head_dim = 4 + int(seed % 7)};
-    options.type = seed % 3 == 0 ? DType::kF16 : seed % 3 == 1 ? DType::kBF16 : DType::kF32;
+                        .head_dim = seed % 12 == 3 ? 40 : 4 + int(seed % 7)};
+    constexpr DType kTypes[] = {DType::kF16, DType::kBF16, DType::kF32, DType::kQ8_0};
+    options.type = kTypes[seed % 4];
     options.max_node_len = seed % 8 == 0 ? 2500 : 120;
     options.split_probability = seed % 2 == 0 ? 0.1 : 0;
     Case c = make_case(options);

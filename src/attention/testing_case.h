@@ -44,6 +44,32 @@ inline float round_to(DType type, float value) {
   return value;
 }
 
+// The scale of q8_0 for `n` values of which the largest becomes 127.
+inline float scale_of(const float* values, int n) {
+  float largest = 0;
+  for (int i = 0; i < n; ++i) largest = std::max(largest, std::abs(values[i]));
+  return round_to(DType::kF16, largest / 127);
+}
+
+// Rounds the K or V of one position in one head. Doing it again changes nothing.
+inline void round_row(DType type, float* values, int head_dim) {
+  if (type != DType::kQ8_0) {
+    for (int d = 0; d < head_dim; ++d) values[d] = round_to(type, values[d]);
+    return;
+  }
+  for (int first = 0; first < head_dim; first += kScaleDims) {
+    const int n = std::min(kScaleDims, head_dim - first);
+    const float scale = scale_of(values + first, n);
+    for (int d = first; d < first + n; ++d) {
+      values[d] = scale > 0 ? scale * std::round(values[d] / scale) : 0;
+    }
+  }
+}
+
+inline void round_rows(DType type, std::vector<float>& values, int head_dim) {
+  for (size_t i = 0; i < values.size(); i += head_dim) round_row(type, &values[i], head_dim);
+}
+
 inline void store_as(DType type, float value, std::byte* array, size_t index) {
   if (type == DType::kF32) {
     std::memcpy(array + index * 4, &value, 4);
@@ -54,6 +80,18 @@ inline void store_as(DType type, float value, std::byte* array, size_t index) {
     const hwy::bfloat16_t half = hwy::BF16FromF32(value);
     std::memcpy(array + index * 2, &half, 2);
   }
+}
+
+// Stores dimension d of rounded values as element `index` of a panel, and its scale if it has one.
+inline void store_kv(DType type, const float* values, int head_dim, int slot, int d,
+                     std::byte* panel, size_t index) {
+  if (type != DType::kQ8_0) return store_as(type, values[d], panel, index);
+  const int block = d / kScaleDims;
+  const int first = block * kScaleDims;
+  const float scale = scale_of(values + first, std::min(kScaleDims, head_dim - first));
+  const auto number = static_cast<int8_t>(scale > 0 ? std::round(values[d] / scale) : 0);
+  panel[index] = static_cast<std::byte>(number);
+  store_as(DType::kF16, scale, panel + scales_offset(head_dim), block * kPanelTokens + slot);
 }
 
 // A step over a tree: nodes, rows, q, and KV both as numbers and in panels. Unused slots hold NaN.
@@ -122,10 +160,10 @@ inline void lay_out(Case& c, uint32_t seed, double split_probability) {
       for (int slot = ref.slot_begin; slot < ref.slot_end; ++slot, ++stored) {
         for (int head = 0; head < c.shape.n_kv_heads; ++head) {
           for (int d = 0; d < dim; ++d) {
-            store_as(c.shape.k_type, c.k_value(stored, head)[d], planes.k_panel(head, ref.panel),
-                     size_t(d) * kPanelTokens + slot);
-            store_as(c.shape.v_type, c.v_value(stored, head)[d], planes.v_panel(head, ref.panel),
-                     size_t(slot) * dim + d);
+            store_kv(c.shape.k_type, c.k_value(stored, head), dim, slot, d,
+                     planes.k_panel(head, ref.panel), size_t(d) * kPanelTokens + slot);
+            store_kv(c.shape.v_type, c.v_value(stored, head), dim, slot, d,
+                     planes.v_panel(head, ref.panel), size_t(slot) * dim + d);
           }
         }
       }
@@ -181,8 +219,10 @@ inline Case make_case(const CaseOptions& options) {
   std::normal_distribution<float> normal(0, 1);
   c.k_values.resize(stored * options.n_kv_heads * options.head_dim);
   c.v_values.resize(c.k_values.size());
-  for (float& x : c.k_values) x = round_to(options.type, normal(random));
-  for (float& x : c.v_values) x = round_to(options.type, normal(random));
+  for (float& x : c.k_values) x = normal(random);
+  for (float& x : c.v_values) x = normal(random);
+  round_rows(options.type, c.k_values, options.head_dim);
+  round_rows(options.type, c.v_values, options.head_dim);
   c.q.resize(c.row_pos.size() * c.n_heads * options.head_dim);
   for (float& x : c.q) x = options.q_scale * normal(random);
   lay_out(c, options.seed + 1, options.split_probability);

@@ -339,7 +339,7 @@ Command bench_attention_command() {
   app->add_option("--heads", o->heads, "query heads (default: 32)");
   app->add_option("--kv-heads", o->kv_heads, "KV heads (default: 32)");
   app->add_option("--head-dim", o->head_dim, "dimensions of a head (default: 128)");
-  app->add_option("--kv-type", o->kv_types, "f32, f16 or bf16; several with --context")
+  app->add_option("--kv-type", o->kv_types, "f32, f16, bf16 or q8_0; several with --context")
       ->delimiter(',');
   app->add_option("-t,--threads", o->common.threads, "threads (default: physical cores)");
   add_common_options(*app, o->common, /*engine=*/false);

@@ -61,8 +61,8 @@ void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
   app.add_option("-t,--threads", o.threads, "threads (default: physical cores)");
   app.add_option("-c,--ctx-size", o.context, "context in tokens (default: as trained)");
   app.add_option("--kv-budget", o.kv_budget, "memory for KV, e.g. 512MiB (default: 1/4 of free)");
-  app.add_option("--ctk,--cache-type-k", o.k_type, "type of K: f32, f16 or bf16");
-  app.add_option("--ctv,--cache-type-v", o.v_type, "type of V: f32, f16 or bf16");
+  app.add_option("--ctk,--cache-type-k", o.k_type, "type of K: f32, f16, bf16 or q8_0");
+  app.add_option("--ctv,--cache-type-v", o.v_type, "type of V: f32, f16, bf16 or q8_0");
   app.add_option("--compute", o.compute, "auto, or f32: every product in 32 bits");
   app.add_option("--device", o.device, "auto or cpu");
   app.add_flag("--deterministic", o.deterministic, "bit-equal for any threads and batch");
@@ -81,7 +81,8 @@ Result<DType> parse_kv_type(const std::string& option, const std::string& text) 
   if (text == "f32") return DType::kF32;
   if (text == "f16") return DType::kF16;
   if (text == "bf16") return DType::kBF16;
-  return bad_input(fmt::format("{} is \"{}\", expected f32, f16 or bf16", option, text));
+  if (text == "q8_0") return DType::kQ8_0;
+  return bad_input(fmt::format("{} is \"{}\", expected f32, f16, bf16 or q8_0", option, text));
 }
 
 Result<Isa> isa_from_environment() {

@@ -130,8 +130,8 @@ Command inspect_command() {
   app->add_option("MODEL", o->model,
                   "GGUF file or Hugging Face folder (default: SmolLM2-135M-Instruct)");
   add_common_options(*app, o->common, /*engine=*/false);
-  app->add_option("--ctk,--cache-type-k", o->common.k_type, "type of K: f32, f16 or bf16");
-  app->add_option("--ctv,--cache-type-v", o->common.v_type, "type of V: f32, f16 or bf16");
+  app->add_option("--ctk,--cache-type-k", o->common.k_type, "type of K: f32, f16, bf16 or q8_0");
+  app->add_option("--ctv,--cache-type-v", o->common.v_type, "type of V: f32, f16, bf16 or q8_0");
   return {std::move(app), [o] { return inspect(*o); }};
 }
 

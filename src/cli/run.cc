@@ -105,7 +105,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
       {"prompt_per_second", per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
       {"predicted_ms", reply.predicted_ms},
       {"predicted_per_second", per_second(std::max(0.0, n - 1), reply.predicted_ms)}};
-  json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", true}};
+  json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", reply.kv_exact}};
   json["compute"] = o.common.compute;
   json["memory"] = memory_json(engine.memory());
   if (o.sampler.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, reply);
@@ -117,11 +117,11 @@ void print_figures(const Reply& reply, const RunOptions& o, double load_ms, cons
   log_line(LogLevel::kInfo, log_level(o.common),
            fmt::format(
                "loaded in {:.0f} ms; prompt {} tokens in {:.0f} ms ({:.0f}/s); answer {} "
-               "tokens at {:.1f}/s; compute {}, KV exact",
+               "tokens at {:.1f}/s; compute {}, KV {}",
                load_ms, reply.prompt_tokens, reply.prompt_ms, per_second(computed, reply.prompt_ms),
                reply.tokens.size(),
                per_second(std::max<double>(0, double(reply.tokens.size()) - 1), reply.predicted_ms),
-               o.common.compute));
+               o.common.compute, reply.kv_exact ? "exact" : "approximate (q8_0)"));
   log_line(LogLevel::kInfo, log_level(o.common), memory_sentence(engine.memory()));
 }
 

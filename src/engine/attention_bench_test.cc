@@ -114,7 +114,7 @@ TEST(AttentionWorkload, NumbersAreNormal) {
 TEST(AttentionSample, EqualsTheReferenceExecutor) {
   ThreadPool pool(2);
   std::vector<AttentionCase> cases;
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
     cases.push_back(small_case());
     cases.back().kv_type = type;
   }
@@ -163,7 +163,7 @@ TEST(AttentionSample, AWrongOutputIsSeen) {
 }
 
 TEST(AttentionBench, EveryKvTypeAndHeadLayoutIsRight) {
-  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
     for (const int kv_heads : {1, 2, 8}) {
       AttentionCase shape = small_case();
       shape.kv_type = type;
@@ -199,6 +199,13 @@ TEST(AttentionBench, PrivateKvIsReadOnceByEveryMethod) {
       EXPECT_EQ(f.kv_bytes, 5u * 70 * kv_heads * 24 * 2 * 4);
     }
   }
+}
+
+TEST(AttentionBench, ScalesOfQ8CountAsBytes) {
+  AttentionCase shape = small_case();
+  shape.kv_type = DType::kQ8_0;
+  shape.head_dim = 64;
+  EXPECT_EQ(shape.kv_bytes_per_token(), 2u * 2 * (64 + 2 * 2));
 }
 
 TEST(AttentionBench, FiguresAgreeWithEachOther) {

@@ -44,6 +44,22 @@ std::vector<PanelRef> path_of(const TreeView& tree, uint32_t row) {
   return path;
 }
 
+// A panel of which neighbouring elements lie `d_stride` apart in dimension and `slot_stride` in
+// slot.
+void load_q8(const std::byte* panel, int head_dim, int d_stride, int slot_stride,
+             std::span<float> out) {
+  for (int d = 0; d < head_dim; ++d) {
+    const std::byte* scales =
+        panel + scales_offset(head_dim) + d / kScaleDims * kPanelTokens * sizeof(uint16_t);
+    float scale[kPanelTokens];
+    expand_unquantized(DType::kF16, scales, scale, kPanelTokens);
+    for (int slot = 0; slot < kPanelTokens; ++slot) {
+      const int i = d * d_stride + slot * slot_stride;
+      out[i] = scale[slot] * static_cast<int8_t>(panel[i]);
+    }
+  }
+}
+
 void load_panel(const Kernels& k, DType type, const std::byte* panel, std::span<float> out) {
   const auto n = static_cast<int64_t>(out.size());
   if (type == DType::kF32) {
@@ -110,8 +126,15 @@ void attend_exactly(const AttentionWorkload& workload, const AttendInputs& in,
   for (const PanelRef& ref : path) {
     if (position > last) break;
     const int slot_end = std::min<int>(ref.slot_end, ref.slot_begin + (last - position) + 1);
-    load_panel(kernel, shape.kv_type, in.kv.k_panel(kv_head, ref.panel), scratch.k);
-    load_panel(kernel, shape.kv_type, in.kv.v_panel(kv_head, ref.panel), scratch.v);
+    const std::byte* k = in.kv.k_panel(kv_head, ref.panel);
+    const std::byte* v = in.kv.v_panel(kv_head, ref.panel);
+    if (shape.kv_type == DType::kQ8_0) {
+      load_q8(k, dim, kPanelTokens, 1, scratch.k);
+      load_q8(v, dim, 1, dim, scratch.v);
+    } else {
+      load_panel(kernel, shape.kv_type, k, scratch.k);
+      load_panel(kernel, shape.kv_type, v, scratch.v);
+    }
     for (int h = 0; h < heads; ++h) {
       const float* q = in.q + (size_t{row} * shape.n_heads + kv_head * heads + h) * dim;
       states[h].add(q, in.scale, scratch.k, scratch.v, ref.slot_begin, slot_end);

@@ -25,11 +25,19 @@ std::vector<float> normal_numbers() {
   return table;
 }
 
+// Of q8_0 the numbers of 8 bits, for scales of about kQ8Scale.
+constexpr float kQ8Scale = 1.0f / 32;
+
 std::vector<std::byte> as_type(const std::vector<float>& table, DType type, Isa isa) {
   std::vector<std::byte> stored(table.size() * element_bytes(type));
   const auto n = static_cast<int64_t>(table.size());
   if (type == DType::kF32) {
     std::memcpy(stored.data(), table.data(), stored.size());
+  } else if (type == DType::kQ8_0) {
+    std::transform(table.begin(), table.end(), stored.begin(), [](float x) {
+      const auto number = static_cast<int8_t>(std::clamp(std::round(x / kQ8Scale), -127.f, 127.f));
+      return static_cast<std::byte>(number);
+    });
   } else if (type == DType::kF16) {
     kernels(isa).f32_to_f16(table.data(), reinterpret_cast<uint16_t*>(stored.data()), n);
   } else {
@@ -71,7 +79,7 @@ uint64_t AttentionCase::visible_pairs() const {
 }
 
 uint64_t AttentionCase::kv_bytes_per_token() const {
-  return uint64_t{2} * n_kv_heads * head_dim * element_bytes(kv_type);
+  return kv_shape(*this).panel_bytes() / n_layers / kPanelTokens;
 }
 
 uint64_t AttentionCase::stored_kv_bytes() const {
@@ -158,9 +166,21 @@ void AttentionWorkload::fill(ThreadPool& pool, Isa isa) {
   const std::vector<std::byte> stored = as_type(table, shape_.kv_type, isa);
   const size_t element = element_bytes(shape_.kv_type);
   const size_t panel_size = static_cast<size_t>(shape_.head_dim) * kPanelTokens;
+  std::vector<std::byte> scales;  // as many as there are numbers in the table, from 1/2 to 3/2
+  if (shape_.kv_type == DType::kQ8_0) {
+    std::vector<float> factors(table.size());
+    for (size_t i = 0; i < factors.size(); ++i) {
+      factors[i] = kQ8Scale * (0.5f + static_cast<float>(mixed(i) % 1024) / 1024);
+    }
+    scales = as_type(factors, DType::kF16, isa);
+  }
+  const size_t n_scales = size_t(scale_blocks(shape_.head_dim)) * kPanelTokens;
   const auto write = [&](std::byte* to, uint64_t piece) {
-    const size_t from = table_offset(piece, panel_size) * element;
-    std::memcpy(to, stored.data() + from, panel_size * element);
+    const size_t from = table_offset(piece, panel_size);
+    std::memcpy(to, stored.data() + from * element, panel_size * element);
+    if (scales.empty()) return;
+    std::memcpy(to + scales_offset(shape_.head_dim), scales.data() + from * sizeof(uint16_t),
+                n_scales * sizeof(uint16_t));
   };
   const uint32_t n_panels = pool_.used();
   for (int layer = 0; layer < shape_.n_layers; ++layer) {

@@ -25,7 +25,7 @@ struct AttentionCase {
   int n_heads = 32;
   int n_kv_heads = 32;
   int head_dim = 128;
-  DType kv_type = DType::kF16;  // f32, f16 or bf16
+  DType kv_type = DType::kF16;  // f32, f16, bf16 or q8_0
   int n_layers = 1;
   int n_sequences = 1;
   int32_t shared = 0;      // positions at the beginning, which all sequences share

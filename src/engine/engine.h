@@ -45,7 +45,8 @@ struct Reply {
   double prompt_ms = 0;   // until the first token was chosen
   double predicted_ms = 0;
   uint64_t kv_bytes_peak = 0;
-  std::string note;  // why a reply ended early, where nobody asked it to; usually empty
+  bool kv_exact = true;  // false: K or V were rounded to 8 bits (q8_0)
+  std::string note;      // why a reply ended early, where nobody asked it to; usually empty
 };
 
 // Called on the driving thread.

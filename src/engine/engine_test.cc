@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <utility>
 
 #include "engine/evaluate.h"
 #include "engine/speed_bench.h"
@@ -88,6 +89,26 @@ TEST(Engine, ReferenceExecutorAgrees) {
   ASSERT_EQ(cpu.tokens, reference.tokens);
   for (size_t i = 0; i < cpu.logprobs.size(); ++i) {
     EXPECT_NEAR(cpu.logprobs[i], reference.logprobs[i], 1e-3);
+  }
+}
+
+TEST(Engine, KvInQ8IsReadAsTheReferenceReadsItAndNotCalledExact) {
+  const auto prompt = tokens_from(1, 300);
+  EXPECT_TRUE(open()->generate(greedy(prompt, 1))->kv_exact);
+  for (const auto [k_type, v_type] : {std::pair{DType::kQ8_0, DType::kQ8_0},
+                                      {DType::kF16, DType::kQ8_0},
+                                      {DType::kQ8_0, DType::kF32}}) {
+    EngineOptions options = tiny_options();
+    options.k_type = k_type;
+    options.v_type = v_type;
+    const Reply cpu = *open(options)->generate(greedy(prompt, 8));
+    options.attention = AttentionDevice::kReference;
+    const Reply reference = *open(options)->generate(greedy(prompt, 8));
+    EXPECT_FALSE(cpu.kv_exact);
+    ASSERT_EQ(cpu.tokens, reference.tokens);
+    for (size_t i = 0; i < cpu.logprobs.size(); ++i) {
+      EXPECT_NEAR(cpu.logprobs[i], reference.logprobs[i], 1e-3);
+    }
   }
 }
 

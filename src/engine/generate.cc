@@ -214,6 +214,7 @@ Result<Reply> Engine::generate(const Request& request, const Listener& listener)
   reply.prompt_ms = static_cast<double>(first_token - start) * 1e-6;
   reply.predicted_ms = static_cast<double>(end - first_token) * 1e-6;
   reply.kv_bytes_peak = pool_.peak_bytes();
+  reply.kv_exact = options_.k_type != DType::kQ8_0 && options_.v_type != DType::kQ8_0;
   return reply;
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include <set>
+#include <utility>
 
 namespace banyan {
 namespace {
@@ -117,6 +118,22 @@ TEST(PanelPool, PanelsOverlapInNoPlaneAndPlanesAreAligned) {
                      .k_type = DType::kF32,
                      .v_type = DType::kBF16},
                     11);
+  expect_no_overlap({.n_layers = 2,
+                     .n_kv_heads = 3,
+                     .head_dim = 40,
+                     .k_type = DType::kQ8_0,
+                     .v_type = DType::kQ8_0},
+                    5);
+}
+
+// 8 bits an element and a scale of 16 for each 32 dimensions begun.
+TEST(PanelPool, APanelInQ8TakesItsScalesToo) {
+  const std::pair<int, uint64_t> kBytesOfHeads[] = {
+      {1, 3}, {16, 18}, {32, 34}, {40, 44}, {128, 136}};
+  for (const auto& [head_dim, bytes] : kBytesOfHeads) {
+    const KvShape shape{1, 1, head_dim, DType::kQ8_0, DType::kF32};
+    EXPECT_EQ(shape.panel_bytes(), 16 * (bytes + 4 * head_dim)) << head_dim;
+  }
 }
 
 // Layers of a model may have different numbers of KV heads.

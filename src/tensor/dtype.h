@@ -33,7 +33,10 @@ const DTypeInfo* type_info(DType type);
 // one: for vectors of a model's size, not for its matrices. False for other types.
 bool expand_unquantized(DType type, const std::byte* in, float* out, int64_t n);
 
-// Bytes of one element of an unquantised type (f32, f16, bf16).
-constexpr uint32_t element_bytes(DType type) { return type == DType::kF32 ? 4 : 2; }
+// Bytes of one element of f32, f16 or bf16, or of q8_0 without its scales.
+constexpr uint32_t element_bytes(DType type) {
+  if (type == DType::kQ8_0) return 1;
+  return type == DType::kF32 ? 4 : 2;
+}
 
 }  // namespace banyan

@@ -8,6 +8,8 @@
 // array of panels indexed by PanelId:
 //   K panel: [head_dim][16]   scores of 16 keys are one vector per dimension, whatever the ISA
 //   V panel: [16][head_dim]   an output row grows by one vector of V per key
+// In q8_0 these are numbers of 8 bits, and behind them, in K as in V, come the scales of blocks of
+// 32 dimensions (the last may be shorter) as f16, [blocks][16]: those of 16 keys are one vector.
 
 #include <cstddef>
 #include <cstdint>
@@ -19,8 +21,15 @@ namespace banyan {
 
 inline constexpr int kPanelTokens = 16;  // unit of allocation
 inline constexpr int kChunkTokens = 64;  // unit of hashing, of moving, and of the softmax blocks
+inline constexpr int kScaleDims = 32;    // dimensions that share a scale in q8_0
 
-// Shape of the KV of one layer group. Types: f32, f16 or bf16.
+// Scales of one position's K or V in q8_0.
+constexpr int scale_blocks(int head_dim) { return (head_dim + kScaleDims - 1) / kScaleDims; }
+
+// Byte of a panel in q8_0 at which its scales begin.
+constexpr size_t scales_offset(int head_dim) { return size_t(head_dim) * kPanelTokens; }
+
+// Shape of the KV of one layer group. Types: f32, f16, bf16 or q8_0.
 struct KvShape {
   int n_layers = 0;
   int n_kv_heads = 0;
@@ -29,11 +38,17 @@ struct KvShape {
   DType v_type = DType::kF16;
 
   // Bytes of one panel in one plane.
-  uint32_t k_panel_bytes() const { return kPanelTokens * head_dim * element_bytes(k_type); }
-  uint32_t v_panel_bytes() const { return kPanelTokens * head_dim * element_bytes(v_type); }
+  uint32_t k_panel_bytes() const { return panel_bytes_of(k_type); }
+  uint32_t v_panel_bytes() const { return panel_bytes_of(v_type); }
   // Bytes of one panel in all planes: what an allocation costs the budget.
   uint64_t panel_bytes() const {
     return uint64_t{k_panel_bytes() + v_panel_bytes()} * n_layers * n_kv_heads;
+  }
+
+ private:
+  uint32_t panel_bytes_of(DType type) const {
+    const int scales = type == DType::kQ8_0 ? scale_blocks(head_dim) : 0;
+    return kPanelTokens * (head_dim * element_bytes(type) + scales * sizeof(uint16_t));
   }
 };
 

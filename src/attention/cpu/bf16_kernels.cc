@@ -21,17 +21,44 @@ namespace {
 constexpr int kVectorFloats = 16;
 static_assert(kVectorFloats == kPanelTokens);
 
-// 16 stored elements of each of two lines as pairs of bf16; `keep` says which are there, the others
-// are zero.
-HWY_INLINE __m512i load_pairs(DType type, const uint16_t* first, __mmask16 keep_first,
-                              const uint16_t* second, __mmask16 keep_second) {
-  const __m256i bits1 = _mm256_maskz_loadu_epi16(keep_first, first);
-  const __m256i bits2 = _mm256_maskz_loadu_epi16(keep_second, second);
+// A stored panel; `index` counts its elements. Scales are those of q8_0, of the elements loaded.
+struct StoredPanel {
+  DType type;
+  const void* data;
+  int head_dim;
+};
+
+// 16 elements; those that `keep` says are not there are zero.
+HWY_INLINE __m256i load_bits(const StoredPanel& panel, size_t index, __mmask16 keep) {
+  return _mm256_maskz_loadu_epi16(keep, static_cast<const uint16_t*>(panel.data) + index);
+}
+HWY_INLINE __m512 load_floats(const StoredPanel& panel, size_t index, __m512 scales,
+                              __mmask16 keep) {
+  if (panel.type == DType::kF16) return _mm512_cvtph_ps(load_bits(panel, index, keep));
+  const __m128i bytes = _mm_maskz_loadu_epi8(keep, static_cast<const int8_t*>(panel.data) + index);
+  return _mm512_maskz_mul_ps(keep, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scales);
+}
+
+// The scales of 16 positions for dimension `dim`; anything for types without.
+HWY_INLINE __m512 load_scales(const StoredPanel& panel, int dim) {
+  if (panel.type != DType::kQ8_0) return _mm512_setzero_ps();
+  const char* scales = static_cast<const char*>(panel.data) + scales_offset(panel.head_dim);
+  const int at = dim / kScaleDims * kPanelTokens * int(sizeof(uint16_t));
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales + at)));
+}
+
+// 16 stored elements from each of two places as pairs of bf16; `keep` says which are there, the
+// others are zero.
+HWY_INLINE __m512i load_pairs(const StoredPanel& panel, size_t first, __m512 first_scales,
+                              __mmask16 keep_first, size_t second, __m512 second_scales,
+                              __mmask16 keep_second) {
   __m512i lines;
-  if (type == DType::kF16) {
-    lines = (__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtph_ps(bits2), _mm512_cvtph_ps(bits1));
+  if (panel.type == DType::kBF16) {
+    lines = _mm512_inserti64x4(_mm512_castsi256_si512(load_bits(panel, first, keep_first)),
+                               load_bits(panel, second, keep_second), 1);
   } else {
-    lines = _mm512_inserti64x4(_mm512_castsi256_si512(bits1), bits2, 1);
+    lines = (__m512i)_mm512_cvtne2ps_pbh(load_floats(panel, second, second_scales, keep_second),
+                                         load_floats(panel, first, first_scales, keep_first));
   }
   // Words 0, 16, 1, 17, ..
   const __m512i step = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -61,18 +88,20 @@ void pack_q(const float* q, int n, int head_dim, uint32_t* out) {
 }
 
 void pack_k(DType type, const void* panel, int head_dim, uint32_t* out) {
-  const auto* from = static_cast<const uint16_t*>(panel);
+  const StoredPanel from{type, panel, head_dim};
   for (int i = 0; i < head_dim; i += 2) {
-    const uint16_t* first = from + i * kPanelTokens;
+    const size_t first = size_t(i) * kPanelTokens;
+    const __m512 scales = load_scales(from, i);
     const __mmask16 has_second = i + 1 < head_dim ? 0xffff : 0;
-    _mm512_storeu_si512(out + i / 2 * kPanelTokens,
-                        load_pairs(type, first, 0xffff, first + kPanelTokens, has_second));
+    _mm512_storeu_si512(
+        out + i / 2 * kPanelTokens,
+        load_pairs(from, first, scales, 0xffff, first + kPanelTokens, scales, has_second));
   }
 }
 
 bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
             size_t stride, uint32_t* out) {
-  const auto* from = static_cast<const uint16_t*>(panel);
+  const StoredPanel from{type, panel, head_dim};
   __mmask32 bad = 0;
   for (int slot = 0; slot < kPanelTokens; slot += 2) {
     const bool has_first = slot >= slot_begin && slot < slot_end;
@@ -81,9 +110,13 @@ bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slo
     for (int i = 0; i < static_cast<int>(stride); i += kVectorFloats) {
       const int left = head_dim - i;
       const __mmask16 there = left >= kVectorFloats ? 0xffff : left <= 0 ? 0 : (1U << left) - 1;
-      const uint16_t* at = from + size_t(slot) * head_dim + i;
-      const __m512i pairs =
-          load_pairs(type, at, has_first ? there : 0, at + head_dim, has_second ? there : 0);
+      const size_t at = size_t(slot) * head_dim + i;
+      const __m512 scales = load_scales(from, i);
+      const auto scale_of = [&](int s) {
+        return _mm512_permutexvar_ps(_mm512_set1_epi32(s), scales);
+      };
+      const __m512i pairs = load_pairs(from, at, scale_of(slot), has_first ? there : 0,
+                                       at + head_dim, scale_of(slot + 1), has_second ? there : 0);
       bad |= not_finite(pairs);
       _mm512_storeu_si512(to + i, pairs);
     }

@@ -29,7 +29,7 @@ inline constexpr int kBf16TileRows = 6;  // packed rows of a register tile
 struct Bf16Kernels {
   // q: [n][head_dim]; out: [n][(head_dim + 1) / 2] pairs.
   void (*pack_q)(const float* q, int n, int head_dim, uint32_t* out);
-  // A panel of f16 or bf16, as Bf16Block keeps it.
+  // A panel of f16, bf16 or q8_0, as Bf16Block keeps it.
   void (*pack_k)(DType type, const void* panel, int head_dim, uint32_t* out);
   // The same for V, `stride` (a multiple of 16, >= head_dim) columns; slots outside
   // [slot_begin, slot_end) and further columns become zero. False if a value is Inf or NaN: a

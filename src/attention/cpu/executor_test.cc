@@ -28,7 +28,7 @@ INSTANTIATE_TEST_SUITE_P(, CpuExecutorOnEachIsa, ::testing::ValuesIn(machine_isa
                          [](const auto& isa_info) { return std::string(name(isa_info.param)); });
 
 constexpr int kHeadDims[] = {16, 24, 32, 64, 80, 96, 128, 256, 1, 3, 17, 40, 72, 100, 255};
-constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+constexpr DType kTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0};
 
 // Largest difference over the root mean square of the truth. Rounding of a sequential f32 sum over
 // head_dim grows with its length, and the largest of some 10^5 outputs is 5 times the usual error.
@@ -46,6 +46,7 @@ CaseOptions random_options(uint32_t seed, std::mt19937& random) {
   options.heads_per_kv_head = draw(0, 3) == 0 ? draw(1, 16) : draw(1, 4);
   options.head_dim = kHeadDims[seed % std::size(kHeadDims)];
   options.type = kTypes[draw(0, 2)];
+  if (seed % 7 == 0) options.type = DType::kQ8_0;
   options.split_probability = draw(0, 1) == 0 ? 0 : 0.05;
   return options;
 }
@@ -64,6 +65,24 @@ TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleOverRandomShapes) {
     ASSERT_LT(relative_error(got.out, truth.out), tolerance(c))
         << "seed " << seed << " head_dim " << c.shape.head_dim << " window " << attend.window;
     ASSERT_LT(relative_error(got.lse, truth.lse), 1e-5) << "seed " << seed;
+  }
+}
+
+TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleForEveryNumberOfRowsAndType) {
+  for (size_t type = 0; type < std::size(kTypes); ++type) {
+    for (int rows = 1; rows <= 130; ++rows) {
+      Case c = make_case({.seed = uint32_t(rows),
+                          .min_node_len = rows + 61,
+                          .max_node_len = rows + 61,
+                          .max_rows = rows,
+                          .all_max_rows = true,
+                          .head_dim = kHeadDims[(rows + type) % 8],
+                          .type = kTypes[type]});
+      const AttendOptions attend{.scale = default_scale(c)};
+      ASSERT_LT(relative_error(run_case(*executor_, c, attend).out, oracle(c, attend).out),
+                tolerance(c))
+          << rows << " rows of type " << static_cast<int>(kTypes[type]);
+    }
   }
 }
 
@@ -148,7 +167,7 @@ TEST_P(CpuExecutorOnEachIsa, AgreesWithTheReferenceOnLongContextsThatAreCutIntoS
                         .n_kv_heads = 2,
                         .heads_per_kv_head = 3,
                         .head_dim = 32,
-                        .type = kTypes[seed % 3],
+                        .type = kTypes[(seed + seed / 4) % 4],
                         .split_probability = 0.01});
     AttendOptions attend{.scale = default_scale(c)};
     if (seed >= 5) attend.window = 1500;
@@ -176,7 +195,7 @@ TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsHoweverThePlanIsCutAndWhoeverWorks)
                         .n_kv_heads = 2,
                         .heads_per_kv_head = 1 + int(seed % 4),
                         .head_dim = seed % 4 == 3 ? 20 : 32,
-                        .type = kTypes[seed % 3]});
+                        .type = kTypes[(seed + seed / 4) % 4]});
     AttendOptions attend{.scale = default_scale(c)};
     if (seed % 3 == 2) attend.window = 1300;
     const Answer whole = run_case(*alone, c, attend, {.n_workers = 1, .prefill_row_tile = 64});
@@ -200,7 +219,7 @@ TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsHoweverPanelsAreSplit) {
                         .n_kv_heads = 2,
                         .heads_per_kv_head = 3,
                         .head_dim = seed % 3 == 2 ? 40 : 64,
-                        .type = kTypes[seed % 3]});
+                        .type = kTypes[(seed + seed / 4) % 4]});
     const AttendOptions attend{.scale = default_scale(c)};
     const Answer whole = run_case(*executor_, c, attend);
     for (double probability : {0.01, 0.2, 1.0}) {
@@ -228,7 +247,7 @@ Case one_row(const Case& c, uint32_t row, bool later_keys_exist) {
 }
 
 TEST_P(CpuExecutorOnEachIsa, GivesARowTheSameBitsAloneOrWithOthersAndWithOrWithoutLaterKeys) {
-  for (uint32_t seed = 0; seed < 6; ++seed) {
+  for (uint32_t seed = 0; seed < 8; ++seed) {
     Case c = make_case({.seed = seed,
                         .n_sequences = 1,
                         .min_node_len = 120,
@@ -238,7 +257,7 @@ TEST_P(CpuExecutorOnEachIsa, GivesARowTheSameBitsAloneOrWithOthersAndWithOrWitho
                         .n_kv_heads = 1,
                         .heads_per_kv_head = 1 + int(seed % 4),
                         .head_dim = seed == 4 ? 20 : 48,
-                        .type = kTypes[seed % 3]});
+                        .type = kTypes[(seed + seed / 4) % 4]});
     AttendOptions attend{.scale = default_scale(c), .softcap = seed == 5 ? 10.0f : 0.0f};
     if (seed == 3) attend.window = 70;
     const Answer together = run_case(*executor_, c, attend);
@@ -341,8 +360,8 @@ TEST_P(CpuExecutorOnEachIsa, MixesTypesOfKeysAndValues) {
                             .type = DType::kF32});
         c.shape.k_type = k_type;
         c.shape.v_type = v_type;
-        for (float& x : c.k_values) x = round_to(k_type, x);
-        for (float& x : c.v_values) x = round_to(v_type, x);
+        round_rows(k_type, c.k_values, 48);
+        round_rows(v_type, c.v_values, 48);
         lay_out(c, 4, 0.02);
         const AttendOptions attend{.scale = default_scale(c)};
         const Answer truth = oracle(c, attend);

@@ -27,13 +27,23 @@ inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(Floats()));
 inline constexpr int kBlockVectors = kBlockTokens / kLanes;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// Reads kLanes stored elements as f32; exact for every type.
+// Reads kLanes stored elements as f32; exact for every type. (Of q8_0, the 8-bit numbers.)
 HWY_INLINE FloatVector load_floats(const float* p) { return hn::LoadU(Floats(), p); }
 HWY_INLINE FloatVector load_floats(const hwy::float16_t* p) {
   return hn::PromoteTo(Floats(), hn::LoadU(hn::Rebind<hwy::float16_t, Floats>(), p));
 }
 HWY_INLINE FloatVector load_floats(const hwy::bfloat16_t* p) {
   return hn::PromoteTo(Floats(), hn::LoadU(hn::Rebind<hwy::bfloat16_t, Floats>(), p));
+}
+
+HWY_INLINE FloatVector load_floats(const int8_t* p) {
+  const hn::RebindToSigned<Floats> di;
+  return hn::ConvertTo(Floats(), hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, Floats>(), p)));
+}
+
+// kLanes scales.
+HWY_INLINE FloatVector load_scales(const uint16_t* p) {
+  return load_floats(reinterpret_cast<const hwy::float16_t*>(p));
 }
 
 // Calls f with a null pointer of the C++ type that `type` is stored as.
@@ -44,6 +54,8 @@ HWY_INLINE void with_type(DType type, F f) {
       return f(static_cast<const hwy::float16_t*>(nullptr));
     case DType::kBF16:
       return f(static_cast<const hwy::bfloat16_t*>(nullptr));
+    case DType::kQ8_0:
+      return f(static_cast<const int8_t*>(nullptr));
     default:
       return f(static_cast<const float*>(nullptr));
   }
@@ -88,10 +100,17 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT a, size_t a_stride, const
 // (Zen 4, f16, 1 to 3 packed rows).
 inline constexpr int kAheadSteps = 8;
 
+// The lines that begin in bytes [begin, end) of a panel.
 HWY_INLINE void fetch_ahead(const void* p, size_t begin, size_t end) {
-  for (size_t at = begin; at < end; at += 64) {
+  for (size_t at = (begin + 63) / 64 * 64; at < end; at += 64) {
     __builtin_prefetch(static_cast<const char*>(p) + at, 0, 2);
   }
+}
+
+// The scales of block `index` of a panel in q8_0.
+HWY_INLINE void fetch_scales_ahead(const void* p, size_t head_dim, int index) {
+  const size_t at = scales_offset(head_dim) + index * kPanelTokens * sizeof(uint16_t);
+  if (p != nullptr) __builtin_prefetch(static_cast<const char*>(p) + at, 0, 2);
 }
 
 template <int R>
@@ -188,7 +207,9 @@ inline void pack_v(DType type, const void* panel, int head_dim, int slot_begin, 
 }
 
 // ---- Scores ----
-template <int R, int C, class T>
+// With scales, the dimensions of each scale are summed apart, and `scores` holds the sum of those
+// before.
+template <int R, int C, class T, bool kScaled>
 HWY_INLINE void score_tile(const KvBlock& block, const float* q, int head_dim, int column,
                            float* scores) {
   const Floats d;
@@ -199,47 +220,80 @@ HWY_INLINE void score_tile(const KvBlock& block, const float* q, int head_dim, i
     const int lane = (column + c) * kLanes;
     k[c] = static_cast<const T*>(block.k[lane / kPanelTokens]) + lane % kPanelTokens;
   }
-  HWY_UNROLL(8)
-  for (int r = 0; r < R; ++r) {
+  const int dims = kScaled ? kScaleDims : head_dim;
+  for (int first = 0; first < head_dim; first += dims) {
     HWY_UNROLL(8)
-    for (int c = 0; c < C; ++c) acc[r][c] = hn::Zero(d);
-  }
-  const int step = block.fetches_ahead ? kAheadSteps : head_dim;
-  for (int i = 0; i < head_dim; i += step) {
-    const int end = HWY_MIN(i + step, head_dim);
-    add_products<R, C, T>(q, head_dim, k, kPanelTokens, i, end, acc);
-    if (!block.fetches_ahead) continue;
-    for (int lane = column * kLanes; lane < (column + C) * kLanes; lane += kPanelTokens) {
-      const void* ahead = block.ahead_k[lane / kPanelTokens];
-      if (ahead == nullptr || lane % kPanelTokens != 0) continue;
-      fetch_ahead(ahead, i * kPanelTokens * sizeof(T), end * kPanelTokens * sizeof(T));
+    for (int r = 0; r < R; ++r) {
+      HWY_UNROLL(8)
+      for (int c = 0; c < C; ++c) acc[r][c] = hn::Zero(d);
     }
-  }
-  HWY_UNROLL(8)
-  for (int r = 0; r < R; ++r) {
+    const int last = HWY_MIN(first + dims, head_dim);
+    const int step = block.fetches_ahead ? kAheadSteps : dims;
+    for (int i = first; i < last; i += step) {
+      const int end = HWY_MIN(i + step, last);
+      add_products<R, C, T>(q, head_dim, k, kPanelTokens, i, end, acc);
+      if (!block.fetches_ahead) continue;
+      for (int lane = column * kLanes; lane < (column + C) * kLanes; lane += kPanelTokens) {
+        const void* ahead = block.ahead_k[lane / kPanelTokens];
+        if (ahead == nullptr || lane % kPanelTokens != 0) continue;
+        fetch_ahead(ahead, i * kPanelTokens * sizeof(T), end * kPanelTokens * sizeof(T));
+      }
+    }
     HWY_UNROLL(8)
     for (int c = 0; c < C; ++c) {
-      hn::StoreU(acc[r][c], d, scores + r * kBlockTokens + (column + c) * kLanes);
+      const int lane = (column + c) * kLanes;
+      float* to = scores + lane;
+      FloatVector scale;
+      if constexpr (kScaled) {
+        const int panel = lane / kPanelTokens;
+        const int index = first / kScaleDims;
+        scale = load_scales(block.k_scales[panel] + index * kPanelTokens + lane % kPanelTokens);
+        if (block.fetches_ahead) fetch_scales_ahead(block.ahead_k[panel], head_dim, index);
+      }
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r, to += kBlockTokens) {
+        if constexpr (kScaled) {
+          const FloatVector before = first == 0 ? hn::Zero(d) : hn::LoadU(d, to);
+          acc[r][c] = hn::MulAdd(acc[r][c], scale, before);
+        }
+        hn::StoreU(acc[r][c], d, to);
+      }
     }
   }
 }
 
-template <int R, class T>
+template <int R, class T, bool kScaled>
 HWY_NOINLINE void score_rows(const KvBlock& block, const float* q, int head_dim, float* scores) {
   constexpr int kVectors = kPanelTokens / kLanes;
   for_each_column_tile<tile_columns<R>()>(block.panel_begin * kVectors, block.panel_end * kVectors,
                                           [&](auto width, int column) HWY_ATTR {
-                                            score_tile<R, decltype(width)::value, T>(
+                                            score_tile<R, decltype(width)::value, T, kScaled>(
                                                 block, q, head_dim, column, scores);
                                           });
 }
 
+// Calls f with a null pointer of the type of K or V and a constant that says whether it has scales.
+template <class F>
+HWY_INLINE void with_scaled_type(DType type, bool has_scales, F f) {
+  with_type(type, [&](auto* typed) HWY_ATTR {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(typed)>>;
+    if constexpr (std::is_same_v<T, int8_t>) {
+      f(typed, std::true_type());
+    } else if constexpr (std::is_same_v<T, float>) {
+      has_scales ? f(typed, std::true_type()) : f(typed, std::false_type());
+    } else {
+      f(typed, std::false_type());
+    }
+  });
+}
+
 inline void scores(const KvBlock& block, const float* q, int n, int head_dim, float* out) {
-  with_type(block.k_type, [&](auto* typed) HWY_ATTR {
+  const bool has_scales = block.k_scales[block.panel_begin] != nullptr;
+  with_scaled_type(block.k_type, has_scales, [&](auto* typed, auto scaled) HWY_ATTR {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(typed)>>;
     for_each_row_tile(n, [&](auto rows, int row) HWY_ATTR {
-      score_rows<decltype(rows)::value, T>(block, q + size_t(row) * head_dim, head_dim,
-                                           out + row * kBlockTokens);
+      score_rows<decltype(rows)::value, T, decltype(scaled)::value>(
+          block, q + size_t(row) * head_dim, head_dim, out + row * kBlockTokens);
     });
   });
 }
@@ -399,17 +453,50 @@ HWY_INLINE void value_tile(const KvBlock& block, const float* p, KeyRange keys, 
   }
 }
 
-template <int R, class T>
+// p, [R][64], times the scales of the values' dimensions from kScaleDims * index on.
+template <int R>
+HWY_INLINE void scale_weights(const KvBlock& block, const float* p, KeyRange keys, int index,
+                              float* out) {
+  const Floats d;
+  for (int panel = keys.begin / kPanelTokens; panel * kPanelTokens < keys.end; ++panel) {
+    if (block.fetches_ahead) fetch_scales_ahead(block.ahead_v[panel], block.v_stride, index);
+    HWY_UNROLL(8)
+    for (int lane = 0; lane < kPanelTokens; lane += kLanes) {
+      const FloatVector scale = load_scales(block.v_scales[panel] + index * kPanelTokens + lane);
+      const int at = panel * kPanelTokens + lane;
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r) {
+        const FloatVector weight = hn::LoadU(d, p + r * kBlockTokens + at);
+        hn::StoreU(hn::Mul(weight, scale), d, out + r * kBlockTokens + at);
+      }
+    }
+  }
+}
+
+template <int R, class T, bool kScaled>
 HWY_NOINLINE void value_rows(const KvBlock& block, const float* p, KeyRange keys, int dim,
                              Start start, float* o) {
-  for_each_column_tile<tile_columns<R>()>(0, dim / kLanes, [&](auto width, int column) HWY_ATTR {
-    value_tile<R, decltype(width)::value, T>(block, p, keys, column, start, o, dim);
-  });
+  if constexpr (kScaled) {
+    constexpr int kVectors = kScaleDims / kLanes;
+    HWY_ALIGN float weights[R * kBlockTokens];
+    for (int index = 0; index * kScaleDims < dim; ++index) {
+      scale_weights<R>(block, p, keys, index, weights);
+      for_each_column_tile<HWY_MIN(tile_columns<R>(), kVectors)>(
+          index * kVectors, HWY_MIN((index + 1) * kVectors, dim / kLanes),
+          [&](auto width, int column) HWY_ATTR {
+            value_tile<R, decltype(width)::value, T>(block, weights, keys, column, start, o, dim);
+          });
+    }
+  } else {
+    for_each_column_tile<tile_columns<R>()>(0, dim / kLanes, [&](auto width, int column) HWY_ATTR {
+      value_tile<R, decltype(width)::value, T>(block, p, keys, column, start, o, dim);
+    });
+  }
 }
 
 // R rows, of which each sees its own range: what all see together, what is before and after it row
 // by row, so that a key's V (which may be Inf) touches only rows that see it.
-template <int R, class T>
+template <int R, class T, bool kScaled>
 HWY_INLINE void value_rows_masked(const KvBlock& block, const float* p, const KeyRange* visible,
                                   int dim, float* o) {
   KeyRange common = visible[0];
@@ -419,29 +506,32 @@ HWY_INLINE void value_rows_masked(const KvBlock& block, const float* p, const Ke
     common.begin = HWY_MAX(common.begin, visible[r].begin);
     common.end = HWY_MIN(common.end, visible[r].end);
   }
-  if (same) return value_rows<R, T>(block, p, common, dim, Start::kFromZero, o);
+  if (same) return value_rows<R, T, kScaled>(block, p, common, dim, Start::kFromZero, o);
   if (common.begin >= common.end) common.begin = common.end = kBlockTokens;
   std::memset(o, 0, sizeof(float) * R * dim);
   const auto add_alone = [&](int r, int begin, int end) HWY_ATTR {
     if (begin >= end) return;
-    value_rows<1, T>(block, p + r * kBlockTokens, {begin, end}, dim, Start::kFromSum, o + r * dim);
+    value_rows<1, T, kScaled>(block, p + r * kBlockTokens, {begin, end}, dim, Start::kFromSum,
+                              o + r * dim);
   };
   for (int r = 0; r < R; ++r) {
     add_alone(r, visible[r].begin, HWY_MIN(visible[r].end, common.begin));
   }
   if (common.begin >= common.end) return;
-  value_rows<R, T>(block, p, common, dim, Start::kFromSum, o);
+  value_rows<R, T, kScaled>(block, p, common, dim, Start::kFromSum, o);
   for (int r = 0; r < R; ++r) add_alone(r, common.end, visible[r].end);
 }
 
 inline void fold_block(const KvBlock& block, const float* p, const KeyRange* visible, int n,
                        int dim, const float* m, const float* l, const StateView& into,
                        float* scratch) {
-  with_type(block.v_type, [&](auto* typed) HWY_ATTR {
+  const bool has_scales = block.v_scales[block.panel_begin] != nullptr;
+  with_scaled_type(block.v_type, has_scales, [&](auto* typed, auto scaled) HWY_ATTR {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(typed)>>;
     for_each_row_tile(n, [&](auto rows, int row) HWY_ATTR {
       constexpr int kRows = decltype(rows)::value;
-      value_rows_masked<kRows, T>(block, p + row * kBlockTokens, visible + row, dim, scratch);
+      value_rows_masked<kRows, T, decltype(scaled)::value>(block, p + row * kBlockTokens,
+                                                           visible + row, dim, scratch);
       fold({scratch, size_t(dim), const_cast<float*>(m) + row, const_cast<float*>(l) + row}, kRows,
            dim, {into.o + row * into.stride, into.stride, into.m + row, into.l + row});
     });

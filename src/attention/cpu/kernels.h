@@ -25,8 +25,11 @@ struct KeyRange {
 
 // One block as kernels read it. Panels outside [panel_begin, panel_end) hold nothing.
 struct KvBlock {
-  const void* k[kBlockPanels] = {};  // [head_dim][16] of k_type
+  const void* k[kBlockPanels] = {};  // [head_dim][16] of k_type; of q8_0 the 8-bit numbers
   const void* v[kBlockPanels] = {};  // [16][v_stride] of v_type
+  // By which k and v are multiplied, f16 [scale_blocks(head_dim)][16]; all null: by one.
+  const uint16_t* k_scales[kBlockPanels] = {};
+  const uint16_t* v_scales[kBlockPanels] = {};
   int panel_begin = 0;
   int panel_end = 0;
   DType k_type = DType::kF32;
@@ -50,7 +53,8 @@ struct StateView {
 };
 
 struct AttentionKernels {
-  // Copies slots [slot_begin, slot_end) of a panel as f32. out: [head_dim][16], other slots kept.
+  // Copies slots [slot_begin, slot_end) of a panel as f32, q8_0 without its scales.
+  // out: [head_dim][16], other slots kept.
   void (*pack_k)(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
                  float* out);
   // The same for V. out: [16][stride], columns [head_dim, stride) become zero.

@@ -132,6 +132,9 @@ class BlockReader {
         refs_(call.plan->refs.data()),
         ref_(item.ref_begin),
         position_(item.kv_begin),
+        k_scaled_(shape_.k_type == DType::kQ8_0),
+        v_scaled_(shape_.v_type == DType::kQ8_0),
+        n_scales_(scale_blocks(shape_.head_dim) * kPanelTokens),
         k_convert_(n_rows >= kPackingRows && shape_.k_type != DType::kF32),
         v_convert_(shape_.head_dim % kPanelTokens != 0 ||
                    (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
@@ -155,6 +158,8 @@ class BlockReader {
       const int panel = (position_ - begin) / kPanelTokens;
       block.k[panel] = call_.in->kv.k_panel(kv_head_, ref.panel);
       block.v[panel] = call_.in->kv.v_panel(kv_head_, ref.panel);
+      if (k_scaled_) block.k_scales[panel] = scales(block.k[panel]);
+      if (v_scaled_) block.v_scales[panel] = scales(block.v[panel]);
       position_ += ref.slot_end - position_ % kPanelTokens;
     }
     // A grid panel that is held in parts by several refs is put together in the scratch.
@@ -219,9 +224,13 @@ class BlockReader {
       const int panel = (position - begin) / kPanelTokens;
       const int slot = position % kPanelTokens;
       float* to = scratch_.k_block + size_t(panel) * shape_.head_dim * kPanelTokens;
-      call_.kernels->pack_k(shape_.k_type, call_.in->kv.k_panel(kv_head_, r.panel), shape_.head_dim,
-                            slot, r.slot_end, to);
+      const void* from = call_.in->kv.k_panel(kv_head_, r.panel);
+      call_.kernels->pack_k(shape_.k_type, from, shape_.head_dim, slot, r.slot_end, to);
       block.k[panel] = to;
+      if (k_scaled_) {
+        block.k_scales[panel] =
+            join_scales(from, slot, r.slot_end, scratch_.k_scales + panel * n_scales_);
+      }
       position += r.slot_end - slot;
     }
     block.k_type = DType::kF32;
@@ -234,13 +243,31 @@ class BlockReader {
       const int panel = (position - begin) / kPanelTokens;
       const int slot = position % kPanelTokens;
       float* to = scratch_.v_block + size_t(panel) * kPanelTokens * stride;
-      call_.kernels->pack_v(shape_.v_type, call_.in->kv.v_panel(kv_head_, r.panel), shape_.head_dim,
-                            slot, r.slot_end, stride, to);
+      const void* from = call_.in->kv.v_panel(kv_head_, r.panel);
+      call_.kernels->pack_v(shape_.v_type, from, shape_.head_dim, slot, r.slot_end, stride, to);
       block.v[panel] = to;
+      if (v_scaled_) {
+        block.v_scales[panel] =
+            join_scales(from, slot, r.slot_end, scratch_.v_scales + panel * n_scales_);
+      }
       position += r.slot_end - slot;
     }
     block.v_type = DType::kF32;
     block.v_stride = stride;
+  }
+
+  const uint16_t* scales(const void* panel) const {
+    return reinterpret_cast<const uint16_t*>(static_cast<const std::byte*>(panel) +
+                                             scales_offset(shape_.head_dim));
+  }
+
+  // Copies the scales of some slots beside those of others.
+  const uint16_t* join_scales(const void* panel, int slot_begin, int slot_end, uint16_t* to) const {
+    const uint16_t* from = scales(panel);
+    for (int i = 0; i < n_scales_; i += kPanelTokens) {
+      std::copy(from + i + slot_begin, from + i + slot_end, to + i + slot_begin);
+    }
+    return to;
   }
 
   const AttendCall& call_;
@@ -250,6 +277,9 @@ class BlockReader {
   const PanelRef* refs_;
   uint32_t ref_;       // the next ref to read
   Position position_;  // where it begins, or kv_begin within it
+  const bool k_scaled_;
+  const bool v_scaled_;
+  const int n_scales_;  // of a panel
   const bool k_convert_;
   const bool v_convert_;
   const Bf16Kernels* const bf16_;  // null: not for so few rows, or not for f32
@@ -356,6 +386,10 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   for (float** p : {&block_m, &block_l, &segment.m, &segment.l, &item.m, &item.l}) {
     *p = take(statistics);
   }
+  const size_t n_scales = size_t{kBlockTokens} * scale_blocks(head_dim);
+  scales_ = AlignedArray<uint16_t>(2 * n_scales);
+  k_scales = scales_.data();
+  v_scales = k_scales + n_scales;
   if (!with_pairs) return;
   const size_t half = (columns + 1) / 2;
   const size_t q_size = rows * half;

@@ -27,14 +27,17 @@ class WorkerScratch {
  public:
   void reserve(int head_dim, bool with_pairs);
   uint64_t bytes() const {
-    return floats_.size() * sizeof(float) + pairs_.size() * sizeof(uint32_t) + sizeof(*this);
+    return floats_.size() * sizeof(float) + scales_.size() * sizeof(uint16_t) +
+           pairs_.size() * sizeof(uint32_t) + sizeof(*this);
   }
 
-  float* q = nullptr;        // [pass_rows][head_dim]
-  float* scores = nullptr;   // [pass_rows][64]
-  float* tile = nullptr;     // [kTileRows][padded head_dim]
-  float* k_block = nullptr;  // [4][head_dim][16]
-  float* v_block = nullptr;  // [64][padded head_dim]
+  float* q = nullptr;            // [pass_rows][head_dim]
+  float* scores = nullptr;       // [pass_rows][64]
+  float* tile = nullptr;         // [kTileRows][padded head_dim]
+  float* k_block = nullptr;      // [4][head_dim][16]
+  float* v_block = nullptr;      // [64][padded head_dim]
+  uint16_t* k_scales = nullptr;  // [4][scale_blocks(head_dim)][16]
+  uint16_t* v_scales = nullptr;
   float* block_m = nullptr;  // [pass_rows]
   float* block_l = nullptr;
   // The same in pairs of bf16, if asked for (bf16_kernels.h).
@@ -49,6 +52,7 @@ class WorkerScratch {
  private:
   int head_dim_ = 0;
   AlignedArray<float> floats_;
+  AlignedArray<uint16_t> scales_;
   AlignedArray<uint32_t> pairs_;
 };
 

@@ -205,6 +205,37 @@ void scatter(const T* from, int64_t n, std::byte* to, int64_t stride) {
   for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * stride * sizeof(T), from + i, sizeof(T));
 }
 
+// A block of ggml's q8_0.
+struct Q8Block {
+  uint16_t scale;
+  int8_t values[kScaleDims];
+};
+static_assert(sizeof(Q8Block) == 34);
+
+// One head's K (transposed) or V in q8_0, into `slot` of its panel.
+template <bool kTransposed>
+void store_q8(GgmlFromFloat round, const float* from, int head_dim, std::byte* panel, int slot) {
+  std::array<Q8Block, kMaxHeadDim / kScaleDims> blocks;
+  const int whole = head_dim - head_dim % kScaleDims;
+  round(from, blocks.data(), whole);
+  if (whole < head_dim) {
+    float last[kScaleDims] = {};
+    std::copy(from + whole, from + head_dim, last);
+    round(last, &blocks[whole / kScaleDims], kScaleDims);
+  }
+  for (int b = 0; b < scale_blocks(head_dim); ++b) {
+    const int first = b * kScaleDims;
+    const int dims = std::min(kScaleDims, head_dim - first);
+    if (kTransposed) {
+      scatter(blocks[b].values, dims, panel + first * kPanelTokens + slot, kPanelTokens);
+    } else {
+      std::memcpy(panel + slot * head_dim + first, blocks[b].values, dims);
+    }
+    scatter(&blocks[b].scale, 1,
+            panel + scales_offset(head_dim) + (b * kPanelTokens + slot) * sizeof(uint16_t), 1);
+  }
+}
+
 void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k,
                              const float* v) const {
   const KvShape& shape = planes.shape;
@@ -214,18 +245,23 @@ void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k
     (type == DType::kF16 ? kernels_.simd.f32_to_f16 : kernels_.simd.f32_to_bf16)(from, to,
                                                                                  head_dim);
   };
+  const GgmlFromFloat round_q8 = kernels_.of(DType::kQ8_0).from_float;
   for (int head = 0; head < shape.n_kv_heads; ++head, k += head_dim, v += head_dim) {
-    std::byte* k_column =
-        planes.k_panel(head, slot.panel) + slot.slot * int64_t{element_bytes(shape.k_type)};
-    if (shape.k_type == DType::kF32) {
+    std::byte* k_panel = planes.k_panel(head, slot.panel);
+    std::byte* v_panel = planes.v_panel(head, slot.panel);
+    std::byte* k_column = k_panel + slot.slot * int64_t{element_bytes(shape.k_type)};
+    if (shape.k_type == DType::kQ8_0) {
+      store_q8</*kTransposed=*/true>(round_q8, k, shape.head_dim, k_panel, slot.slot);
+    } else if (shape.k_type == DType::kF32) {
       scatter(k, head_dim, k_column, kPanelTokens);
     } else {
       round(shape.k_type, k, rounded.data());
       scatter(rounded.data(), head_dim, k_column, kPanelTokens);
     }
-    std::byte* v_row =
-        planes.v_panel(head, slot.panel) + slot.slot * head_dim * element_bytes(shape.v_type);
-    if (shape.v_type == DType::kF32) {
+    std::byte* v_row = v_panel + slot.slot * head_dim * element_bytes(shape.v_type);
+    if (shape.v_type == DType::kQ8_0) {
+      store_q8</*kTransposed=*/false>(round_q8, v, shape.head_dim, v_panel, slot.slot);
+    } else if (shape.v_type == DType::kF32) {
       std::memcpy(v_row, v, head_dim * sizeof(float));
     } else {
       round(shape.v_type, v, reinterpret_cast<uint16_t*>(v_row));

@@ -390,6 +390,59 @@ TEST(CpuOps, StoreKvPutsKeysInColumnsAndValuesInRowsOfTheirPanels) {
   });
 }
 
+// ggml's reference rounding is the oracle; where the middle between two numbers goes may differ.
+TEST(CpuOps, StoreKvInQ8RoundsAsGgmlDoesAndKeepsTheScalesBehindThePanel) {
+  struct Block {
+    uint16_t scale;
+    int8_t numbers[32];
+  };
+  for_each_machine([](CpuOps& ops) {
+    for (const int head_dim : {1, 16, 33, 64, 80}) {
+      const KvShape shape{1, 2, head_dim, DType::kQ8_0, DType::kQ8_0};
+      constexpr int kPanels = 3;
+      std::vector<std::byte> k_plane(2 * kPanels * shape.k_panel_bytes(), std::byte{0xAB});
+      std::vector<std::byte> v_plane(k_plane);
+      const uint64_t stride = kPanels * shape.k_panel_bytes();
+      const KvPlanes planes{shape, k_plane.data(), v_plane.data(), stride, stride};
+      std::vector<KvSlot> slots;
+      for (int i = 0; i < 20; ++i) slots.push_back({static_cast<PanelId>(i / 16), (i * 5) % 16});
+      TestMatrix k(20, 2 * head_dim, 21);
+      TestMatrix v(20, 2 * head_dim, 22);
+      std::fill_n(k.view.row(3), head_dim, 0.0f);
+      ops.store_kv(planes, slots, k.view, v.view);
+      const int blocks = scale_blocks(head_dim);
+      const auto check = [&](const float* values, const std::byte* panel, int slot, int d_stride,
+                             int slot_stride) {
+        std::vector<float> padded(blocks * 32);
+        std::copy(values, values + head_dim, padded.begin());
+        std::vector<Block> want(blocks);
+        ggml_quantize_chunk(GGML_TYPE_Q8_0, padded.data(), want.data(), 0, 1, blocks * 32, nullptr);
+        for (int d = 0; d < head_dim; ++d) {
+          uint16_t scale = 0;
+          const int at = head_dim * 16 + (d / 32 * 16 + slot) * 2;
+          std::memcpy(&scale, panel + at, sizeof(scale));
+          ASSERT_EQ(scale, want[d / 32].scale) << head_dim;
+          const int got = static_cast<int8_t>(panel[d * d_stride + slot * slot_stride]);
+          ASSERT_LE(std::abs(got - want[d / 32].numbers[d % 32]), 1);
+          // Half a step, and 127 times what rounding the scale to 11 bits adds.
+          ASSERT_LE(std::abs(got * ggml_fp16_to_fp32(scale) - values[d]),
+                    0.563 * ggml_fp16_to_fp32(scale) + 127 * std::ldexp(1.0, -25));
+        }
+      };
+      for (int r = 0; r < 20; ++r) {
+        const auto [panel, slot] = slots[r];
+        for (int head = 0; head < 2; ++head) {
+          check(k.view.row(r) + head * head_dim, planes.k_panel(head, panel), slot, 16, 1);
+          check(v.view.row(r) + head * head_dim, planes.v_panel(head, panel), slot, 1, head_dim);
+        }
+      }
+      // 20 of 48 slots are written; no other byte may be.
+      const auto untouched = std::count(k_plane.begin(), k_plane.end(), std::byte{0xAB});
+      EXPECT_GE(untouched, 2 * 28 * static_cast<int>(shape.k_panel_bytes()) / 16);
+    }
+  });
+}
+
 TEST(CpuOps, NamesTheTypesThatWeightsCanHave) {
   for (const DType type : testing::quantized_weight_types()) {
     EXPECT_TRUE(can_be_weight(type)) << name_of(type);
