@@ -40,12 +40,13 @@ class Program : public testing::Test {
     std::string err;
   };
 
-  // `arguments` as one would type them after `banyan`; `before` may set variables.
+  // `arguments` as one would type them after `banyan`; `before` may set variables. No test depends
+  // on timings unless it asks for measured paths.
   Outcome run(const std::string& arguments, const std::string& before = "") const {
     const std::string out = folder_ + "/out";
     const std::string err = folder_ + "/err";
-    const std::string line =
-        before + " " + BANYAN_PROGRAM + " " + arguments + " >" + out + " 2>" + err + " </dev/null";
+    const std::string line = "BANYAN_PATHS=default " + before + " " + BANYAN_PROGRAM + " " +
+                             arguments + " >" + out + " 2>" + err + " </dev/null";
     const int status = std::system(line.c_str());  // NOLINT(cert-env33-c): a shell is wanted
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out),
             read_file(err)};
@@ -390,6 +391,72 @@ TEST_F(Program, RefusesWeightsThatAreNotNumbers) {
 TEST_F(Program, SaysWhereTheDefaultModelShouldBe) {
   expect_refused("run -p hi", "make run", "XDG_CACHE_HOME=" + folder_);
   expect_refused("run -p hi", "-m", "env -u HOME -u XDG_CACHE_HOME");
+}
+
+TEST_F(Program, MeasuresPathsOnceAndKeepsThemInTheCache) {
+  const std::string measured = "BANYAN_PATHS=measured XDG_CACHE_HOME=" + in_folder("cache");
+  const std::string answer = "run -m " + tiny_ + " --raw -p hi -n 1 --json --log-level warn ";
+  const auto kept = [&] { return std::filesystem::exists(in_folder("cache/banyan")); };
+  EXPECT_EQ(run(answer).code, 0);
+  EXPECT_EQ(run(answer + "--deterministic", measured).code, 0);
+  EXPECT_EQ(run(answer + "--compute f32", measured).code, 0);
+  EXPECT_FALSE(kept());
+  const Outcome first = run(answer, measured);
+  EXPECT_EQ(first.code, 0);
+  EXPECT_EQ(first.err, "");
+  EXPECT_TRUE(kept());
+  const json machine = json::parse(run("inspect --machine --json", measured).out);
+  EXPECT_EQ(machine["paths_from"], "file");
+  EXPECT_TRUE(std::filesystem::exists(machine["paths_file"].get<std::string>()));
+  EXPECT_GT(machine["bandwidth_gbps"], 0);
+  for (const char* key : {"cpu", "isa", "cores", "threads", "caches", "memory_bytes"}) {
+    EXPECT_TRUE(machine.contains(key)) << key;
+  }
+  for (const auto& [weights, row] : machine["paths"].items()) {
+    EXPECT_EQ(row["1-2"]["path"], "dots") << weights;
+  }
+  EXPECT_EQ(json::parse(run("inspect --machine --json").out)["paths_from"], "default");
+  const json again = json::parse(run("inspect --machine --measure --json", measured).out);
+  EXPECT_EQ(again["paths_from"], "measured");
+  expect_refused("inspect --machine " + with_tiny_, "--machine");
+  expect_refused("inspect --measure", "--machine");
+  expect_refused(answer, "BANYAN_PATHS", "BANYAN_PATHS=fast");
+}
+
+TEST_F(Program, AnswersOnMachinesWithoutAvx2AndOnOneCore) {
+  const std::string answer = "run -m " + tiny_ + " --raw -p hi -n 4 --temp 0 --json --compute f32 ";
+  const json tokens = json::parse(run(answer).out)["tokens"];
+  for (const char* before : {"BANYAN_ISA=sse4", "BANYAN_ISA=avx2", "taskset -c 0"}) {
+    const Outcome o = run(answer, before);
+    EXPECT_EQ(o.code, 0) << before << "\n" << o.err;
+    EXPECT_EQ(json::parse(o.out)["tokens"], tokens) << before;
+  }
+}
+
+TEST_F(Program, KeepsExpandedWeightsWithinThePanelCache) {
+  if (default_model().empty()) GTEST_SKIP() << "the default model is not on this machine";
+  const std::string answer = "run -m " + default_model() +
+                             " --raw -p 'one two three four five six seven eight nine' -n 2 "
+                             "--temp 0 --json --compute f32 --panel-cache ";
+  const json none = json::parse(run(answer + "0").out);
+  const json all = json::parse(run(answer + "1GiB").out);
+  const json some = json::parse(run(answer + "20MiB").out);
+  EXPECT_EQ(none["memory"]["panel_cache"], 0);
+  EXPECT_GT(all["memory"]["panel_cache"], some["memory"]["panel_cache"]);
+  EXPECT_LE(some["memory"]["panel_cache"], 20 << 20);
+  EXPECT_EQ(all["tokens"], none["tokens"]);
+  EXPECT_EQ(some["tokens"], none["tokens"]);
+  expect_refused(answer + "much", "--panel-cache");
+}
+
+TEST_F(Program, SaysOnceThatItsCacheCannotBeWritten) {
+  write_file(in_folder("file"), "");
+  const std::string measured = "BANYAN_PATHS=measured XDG_CACHE_HOME=" + in_folder("file");
+  const Outcome o = run("run -m " + tiny_ + " --raw -p hi -n 1 --log-level warn", measured);
+  EXPECT_EQ(o.code, 0);
+  EXPECT_EQ(o.err.find("banyan: warning: " + in_folder("file") + "/banyan cannot be written"), 0U)
+      << o.err;
+  EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
 }
 
 TEST_F(Program, WarnsWhenAnAnswerPassesTheTrainedContext) {

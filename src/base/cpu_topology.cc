@@ -8,6 +8,8 @@
 #include <set>
 #include <string>
 
+#include "base/bytes.h"
+
 namespace banyan {
 namespace {
 
@@ -48,6 +50,23 @@ int distinct_cores(const std::vector<int>& cpus, const std::filesystem::path& sy
     cores.insert(siblings.empty() ? "cpu" + std::to_string(cpu) : siblings);
   }
   return static_cast<int>(cores.size());
+}
+
+std::vector<CpuCache> cpu_caches(int cpu, const std::filesystem::path& sysfs) {
+  std::vector<CpuCache> caches;
+  while (true) {
+    const std::filesystem::path index =
+        sysfs / ("cpu" + std::to_string(cpu)) / "cache" / ("index" + std::to_string(caches.size()));
+    CpuCache cache;
+    std::string size;
+    std::ifstream(index / "level") >> cache.level;
+    std::ifstream(index / "type") >> cache.type;
+    std::ifstream(index / "size") >> size;
+    const auto bytes = parse_bytes(size);
+    if (!bytes) return caches;
+    cache.bytes = *bytes;
+    caches.push_back(std::move(cache));
+  }
 }
 
 }  // namespace banyan

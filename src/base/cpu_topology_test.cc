@@ -51,5 +51,24 @@ TEST(CpuTopology, AffinityMaskLimitsCpusAndCores) {
   }).join();
 }
 
+TEST(CpuTopology, CachesComeAsSysfsListsThem) {
+  const TempFolder sysfs;
+  const auto write = [&](int index, const char* level, const char* type, const char* size) {
+    const std::string folder = "cpu2/cache/index" + std::to_string(index) + "/";
+    sysfs.write(folder + "level", level);
+    sysfs.write(folder + "type", type);
+    sysfs.write(folder + "size", size);
+  };
+  write(0, "1\n", "Data\n", "48K\n");
+  write(1, "2\n", "Unified\n", "2048K\n");
+  const std::vector<CpuCache> caches = cpu_caches(2, sysfs.path());
+  ASSERT_EQ(caches.size(), 2U);
+  EXPECT_EQ(caches[0].level, 1);
+  EXPECT_EQ(caches[0].type, "Data");
+  EXPECT_EQ(caches[0].bytes, 48U << 10);
+  EXPECT_EQ(caches[1].bytes, 2U << 20);
+  EXPECT_TRUE(cpu_caches(0, sysfs.path()).empty());
+}
+
 }  // namespace
 }  // namespace banyan

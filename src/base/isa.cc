@@ -119,12 +119,15 @@ std::string_view cpu_name() {
   return name;
 }
 
+uint32_t cpu_signature() { return cpuid(1).eax; }
+
 #else
 
 Isa detect_isa() { return Isa::kBaseline; }
 bool has_avx512_bf16() { return false; }
 bool has_avx512_vnni() { return false; }
 std::string_view cpu_name() { return kUnknownCpu; }
+uint32_t cpu_signature() { return 0; }
 
 #endif
 

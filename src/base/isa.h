@@ -3,6 +3,7 @@
 // Instruction sets that kernels are chosen by, in rising order: a machine that has one has all
 // below it. Detected once at start, capped by the caller (the cli reads BANYAN_ISA).
 
+#include <cstdint>
 #include <optional>
 #include <string_view>
 
@@ -25,5 +26,9 @@ std::optional<Isa> parse_isa(std::string_view text);  // accepts what BANYAN_ISA
 
 // CPU model name for people, e.g. "AMD EPYC 9354"; "unknown CPU" where the system has none.
 std::string_view cpu_name();
+
+// Family, model and stepping as CPUID packs them, which tell CPUs apart where a hypervisor hides
+// the name; 0 off x86.
+uint32_t cpu_signature();
 
 }  // namespace banyan

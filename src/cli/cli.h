@@ -28,6 +28,7 @@ struct CommonOptions {
   int threads = 0;
   int context = 0;
   std::string kv_budget;
+  std::string panel_cache;
   std::string k_type = "f16";
   std::string v_type = "f16";
   std::string compute = "auto";
@@ -67,6 +68,12 @@ Result<EngineOptions> engine_options(const CommonOptions& options);
 // Path of the model: -m as given, or what -hf names in a local cache, else the default model's
 // place in the cache folder.
 Result<std::string> model_path(const CommonOptions& options);
+// Where this program keeps things: $XDG_CACHE_HOME/banyan or ~/.cache/banyan; "" without a home.
+std::string cache_folder();
+// Where the measured paths of products are kept; "" where BANYAN_PATHS=default forbids them, or
+// without a home.
+Result<std::string> paths_folder();
+Result<void> check_threads(const CommonOptions& options);
 // Highest instruction set to use: the machine's, capped by BANYAN_ISA.
 Result<Isa> isa_from_environment();
 // engine_options and Engine::open, and a line that says what was opened. Without its tokenizer an

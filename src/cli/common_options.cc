@@ -61,6 +61,8 @@ void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
   app.add_option("-t,--threads", o.threads, "threads (default: physical cores)");
   app.add_option("-c,--ctx-size", o.context, "context in tokens (default: as trained)");
   app.add_option("--kv-budget", o.kv_budget, "memory for KV, e.g. 512MiB (default: 1/4 of free)");
+  app.add_option("--panel-cache", o.panel_cache,
+                 "memory to keep other types than Q4_0, Q4_1, Q8_0 expanded (default: 0)");
   app.add_option("--ctk,--cache-type-k", o.k_type, "type of K: f32, f16, bf16 or q8_0");
   app.add_option("--ctv,--cache-type-v", o.v_type, "type of V: f32, f16, bf16 or q8_0");
   app.add_option("--compute", o.compute, "auto, or f32: every product in 32 bits");
@@ -96,22 +98,37 @@ Result<Isa> isa_from_environment() {
   return std::min(machine, *cap);
 }
 
+std::string cache_folder() {
+  const std::string cache = environment("XDG_CACHE_HOME");
+  if (!cache.empty()) return cache + "/banyan";
+  const std::string home = environment("HOME");
+  return home.empty() ? "" : home + "/.cache/banyan";
+}
+
+Result<std::string> paths_folder() {
+  const std::string text = environment("BANYAN_PATHS");
+  if (text.empty() || text == "measured") return cache_folder();
+  if (text == "default") return std::string();
+  return bad_input(fmt::format("BANYAN_PATHS is \"{}\", expected measured or default", text));
+}
+
+Result<void> check_threads(const CommonOptions& o) {
+  if (o.threads >= 0 && o.threads <= kMaxThreads) return {};
+  return bad_input(
+      fmt::format("-t is {}, expected 1 to {} (0: physical cores)", o.threads, kMaxThreads));
+}
+
 Result<std::string> model_path(const CommonOptions& o) {
   if (!o.hub_model.empty()) {
     if (o.model.empty()) return find_hub_model(o.hub_model, hub_caches());
     return bad_input(fmt::format("-hf {} and {} are two models; give one", o.hub_model, o.model));
   }
   if (!o.model.empty()) return o.model;
-  std::string cache = environment("XDG_CACHE_HOME");
+  const std::string cache = cache_folder();
   if (cache.empty()) {
-    const std::string home = environment("HOME");
-    if (home.empty()) {
-      return bad_input(
-          "HOME is not set, so there is no place for a default model; give one with -m");
-    }
-    cache = home + "/.cache";
+    return bad_input("HOME is not set, so there is no place for a default model; give one with -m");
   }
-  const std::string path = cache + "/banyan/models/" + kDefaultModel;
+  const std::string path = cache + "/models/" + kDefaultModel;
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
     return bad_input(fmt::format(
@@ -132,10 +149,7 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   auto path = model_path(o);
   if (!path) return path.error();
   engine.model_path = *path;
-  if (o.threads < 0 || o.threads > kMaxThreads) {
-    return bad_input(
-        fmt::format("-t is {}, expected 1 to {} (0: physical cores)", o.threads, kMaxThreads));
-  }
+  BANYAN_TRY(check_threads(o));
   engine.n_threads = o.threads;
   if (o.context < 0 || o.context > (1 << 30)) {
     return bad_input(fmt::format("-c is {}, expected at least 1 (0: as trained)", o.context));
@@ -148,6 +162,15 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
           "--kv-budget is \"{}\", expected bytes like 536870912, 512MiB or 2GiB", o.kv_budget));
     }
     engine.kv_budget_bytes = *bytes;
+  }
+  if (!o.panel_cache.empty()) {
+    const auto bytes = parse_bytes(o.panel_cache);
+    if (!bytes) {
+      return bad_input(fmt::format(
+          "--panel-cache is \"{}\", expected bytes like 536870912, 512MiB or 2GiB, or 0",
+          o.panel_cache));
+    }
+    engine.panel_cache_bytes = *bytes;
   }
   auto k_type = parse_kv_type("-ctk", o.k_type);
   if (!k_type) return k_type.error();
@@ -167,6 +190,9 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   auto isa = isa_from_environment();
   if (!isa) return isa.error();
   engine.isa = *isa;
+  auto folder = paths_folder();
+  if (!folder) return folder.error();
+  engine.cache_folder = *folder;
   auto rope = rope_overrides(o);
   if (!rope) return rope.error();
   engine.rope = *rope;
@@ -184,6 +210,7 @@ Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_to
   auto engine = Engine::open(*options);
   if (!engine) return engine;
   const Engine& e = **engine;
+  if (!e.note().empty()) log_line(LogLevel::kWarn, log_level(o), "warning: " + e.note());
   const uint64_t tokens = uint64_t{e.pool().capacity()} * kPanelTokens;
   log_line(LogLevel::kInfo, log_level(o),
            fmt::format("{} threads, {}, compute {}{}; KV budget {} ({} tokens), context {}",

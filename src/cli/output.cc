@@ -53,16 +53,23 @@ Result<std::string> read_text_file(const std::string& path) {
 
 std::string memory_sentence(const MemoryUse& use) {
   return fmt::format(
-      "memory: weights {} (mapped), KV {} of {}, activations {}, scratch {}; peak resident {}",
+      "memory: weights {} (mapped), KV {} of {}, activations {}, scratch {}{}; peak resident {}",
       format_bytes(use.weights), format_bytes(use.kv_peak), format_bytes(use.kv_budget),
       format_bytes(use.activations), format_bytes(use.scratch),
+      use.panels_most == 0 ? ""
+                           : fmt::format(", panels {} of {}", format_bytes(use.panels),
+                                         format_bytes(use.panels_most)),
       format_bytes(peak_resident_bytes()));
 }
 
 Json memory_json(const MemoryUse& use) {
-  return {{"weights", use.weights}, {"kv_budget", use.kv_budget},
-          {"kv_peak", use.kv_peak}, {"activations", use.activations},
-          {"scratch", use.scratch}, {"peak_resident", peak_resident_bytes()}};
+  return {{"weights", use.weights},
+          {"kv_budget", use.kv_budget},
+          {"kv_peak", use.kv_peak},
+          {"activations", use.activations},
+          {"scratch", use.scratch},
+          {"panel_cache", use.panels},
+          {"peak_resident", peak_resident_bytes()}};
 }
 
 double per_second(double count, double ms) { return ms > 0 ? count / ms * 1e3 : 0.0; }

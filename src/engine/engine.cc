@@ -105,7 +105,11 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
       tokenizer_(std::move(tokenizer)),
       chat_template_(std::move(chat_template)),
       threads_(options_.n_threads, init_worker_thread),
-      ops_(make_cpu_ops(threads_, {options_.compute, options_.deterministic, options_.isa})),
+      paths_(options_.deterministic || options_.compute == Compute::kF32
+                 ? PathChoice()
+                 : choose_paths(threads_, options_.isa, options_.cache_folder)),
+      ops_(make_cpu_ops(threads_, {options_.compute, options_.deterministic, options_.isa,
+                                   paths_.paths(), options_.panel_cache_bytes})),
       attention_(
           options_.attention == AttentionDevice::kCpu
               ? make_cpu_executor(threads_, {.isa = options_.isa,
@@ -157,8 +161,13 @@ Result<std::vector<TokenId>> Engine::encode_chat(std::span<const ChatMessage> me
 }
 
 MemoryUse Engine::memory() const {
-  return {file_.file_bytes(), pool_.budget_bytes(), pool_.peak_bytes(), steps_.activation_bytes(),
-          ops_->scratch_bytes() + attention_->workspace_bytes()};
+  return {file_.file_bytes(),
+          pool_.budget_bytes(),
+          pool_.peak_bytes(),
+          steps_.activation_bytes(),
+          ops_->scratch_bytes() + attention_->workspace_bytes(),
+          options_.panel_cache_bytes,
+          ops_->panel_cache_bytes()};
 }
 
 }  // namespace banyan

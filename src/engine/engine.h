@@ -13,6 +13,7 @@
 #include "base/function_ref.h"
 #include "base/result.h"
 #include "engine/options.h"
+#include "engine/path_choice.h"
 #include "engine/step.h"
 #include "files/model_file.h"
 #include "sample/sampler.h"
@@ -66,6 +67,8 @@ struct MemoryUse {
   uint64_t kv_peak = 0;      // most that it took
   uint64_t activations = 0;  // of a step of max_rows rows, and logits
   uint64_t scratch = 0;      // weight slices, attention states
+  uint64_t panels_most = 0;  // most that weights kept expanded may take
+  uint64_t panels = 0;       // what they take
 };
 
 class Engine {
@@ -93,6 +96,7 @@ class Engine {
   const Tokenizer& tokenizer() const;  // requires EngineOptions::with_tokenizer
   int context() const;                 // positions a sequence may have; as trained where not given
   MemoryUse memory() const;
+  const std::string& note() const { return paths_.note; }  // what to warn of; usually empty
   const PanelPool& pool() const { return pool_; }
 
   // For evaluation and benchmarks, which drive steps themselves.
@@ -113,6 +117,7 @@ class Engine {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   ThreadPool threads_;
+  PathChoice paths_;
   std::unique_ptr<CpuOps> ops_;
   std::unique_ptr<AttentionExecutor> attention_;
   PanelPool pool_;

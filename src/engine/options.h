@@ -32,7 +32,11 @@ struct EngineOptions {
   RopeOverrides rope;
   PlanMethod plan_method = PlanMethod::kAuto;
   AttentionDevice attention = AttentionDevice::kCpu;
-  int max_rows = 512;  // rows of a step: prefill comes in pieces of this size
+  // Where the fastest paths of products are kept once they were measured; "": they are not
+  // measured, and products take the default paths.
+  std::string cache_folder;
+  uint64_t panel_cache_bytes = 0;  // memory for weights kept expanded; 0: none
+  int max_rows = 512;              // rows of a step: prefill comes in pieces of this size
 };
 
 }  // namespace banyan

@@ -7,9 +7,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "tensor/cpu/dot_products.h"
-#include "tensor/cpu/int8_gemm.h"
-#include "tensor/cpu/sliced_gemm.h"
+#include "tensor/cpu/products.h"
 
 // Of the OpenMP runtime that oneDNN is built with, whose header each compiler brings its own of, or
 // does not.
@@ -22,31 +20,8 @@ namespace {
 // Elements that one worker passes over in the time that waking the others costs (about 2 us).
 constexpr int64_t kSerialElements = 8 << 10;
 
-// Rows from which on Int8Gemm is faster than DotProducts for the types that both take, measured on
-// two cores of a Zen 4 with the default model.
-constexpr int64_t kInt8Border = 3;
-
-// Rows from which on it keeps 16 bits for outliers only: it is faster at once, but short prompts,
-// in which a logit may be 0.2 off by it, are left their 16 bits.
-constexpr int64_t kOutliersBorder = 64;
-
-// Rows from which on it takes a feed-forward block as one.
+// Rows from which on a feed-forward block in 8 bits is taken as one.
 constexpr int64_t kFusedBorder = 16;
-
-// Rows from which on SlicedGemm is faster than DotProducts, measured there (768x768 and 512x1536
-// for types that the default model has not). It depends on how fast the dot products of the type
-// are, and on the factors of the multiplication: bf16, or f32 with AVX2 or AVX-512.
-constexpr int64_t kNever = INT64_MAX;
-struct GemmBorders {
-  int64_t nibbles;      // Q4_0 and Q4_1, below kInt8Border: our kernels, 80 GFLOP/s a core
-  int64_t bytes;        // Q8_0, the same
-  int64_t ggml;         // other quantised types: 60 to 70 GFLOP/s
-  int64_t unquantized;  // 75 to 85 GFLOP/s
-};
-constexpr GemmBorders kBordersBf16 = {32, 24, 12, 6};
-constexpr GemmBorders kBordersF32 = {96, 64, 12, 12};  // oneDNN: about 105 GFLOP/s
-// Both expand the weights, and SlicedGemm into a tile that more rows share.
-constexpr GemmBorders kBordersExpanded = {4, 4, 4, 12};
 
 // Widest head of store_kv().
 constexpr int kMaxHeadDim = 1024;
@@ -60,11 +35,11 @@ class CpuOpsOnPool final : public CpuOps {
  public:
   CpuOpsOnPool(ThreadPool& pool, const CpuOpsOptions& options)
       : pool_(pool),
-        options_(options),
         kernels_(options.isa),
-        dot_products_(pool, kernels_, options.compute),
-        sliced_gemm_(pool, kernels_, options.compute, options.isa),
-        int8_gemm_(pool, options.isa) {}
+        products_(pool, options.isa, options.compute, options.deterministic,
+                  options.panel_cache_bytes),
+        paths_(options.paths && !options.deterministic ? *options.paths
+                                                       : products_.default_paths()) {}
 
   void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) override;
   void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) override;
@@ -85,10 +60,8 @@ class CpuOpsOnPool final : public CpuOps {
   void gather_rows(ConstMatrix x, std::span<const uint32_t> rows, Matrix out) override;
   void scatter_add(ConstMatrix y, std::span<const uint32_t> rows, std::span<const float> weights,
                    Matrix x) override;
-  uint64_t scratch_bytes() const override {
-    return dot_products_.scratch_bytes() + sliced_gemm_.scratch_bytes() +
-           int8_gemm_.scratch_bytes();
-  }
+  uint64_t scratch_bytes() const override { return products_.scratch_bytes(); }
+  uint64_t panel_cache_bytes() const override { return products_.panel_bytes(); }
 
  private:
   // f(r) for every row, on all workers if there is enough to do.
@@ -101,17 +74,12 @@ class CpuOpsOnPool final : public CpuOps {
     pool_.parallel_for(rows, 1, range);
   }
 
-  bool takes_int8(int64_t rows, DType type) const;
-  Int8Gemm::Rounding rounding(int64_t rows) const;
-  int64_t gemm_border(DType type) const;
   void store_row(const KvPlanes& planes, KvSlot slot, const float* k, const float* v) const;
 
   ThreadPool& pool_;
-  const CpuOpsOptions options_;
   const CpuKernels kernels_;
-  DotProducts dot_products_;
-  SlicedGemm sliced_gemm_;
-  Int8Gemm int8_gemm_;
+  Products products_;
+  const ProductPaths paths_;
 };
 
 void CpuOpsOnPool::embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) {
@@ -269,55 +237,31 @@ void CpuOpsOnPool::store_row(const KvPlanes& planes, KvSlot slot, const float* k
   }
 }
 
-// Deterministic products are of one kind for any number of rows.
-bool CpuOpsOnPool::takes_int8(int64_t rows, DType type) const {
-  return (rows >= kInt8Border || options_.deterministic) && options_.compute == Compute::kAuto &&
-         int8_gemm_.takes(type);
-}
-
-Int8Gemm::Rounding CpuOpsOnPool::rounding(int64_t rows) const {
-  return options_.deterministic || rows < kOutliersBorder ? Int8Gemm::Rounding::kWide
-                                                          : Int8Gemm::Rounding::kWideOutliers;
-}
-
-int64_t CpuOpsOnPool::gemm_border(DType type) const {
-  const GemmBorders& borders = options_.compute == Compute::kF32 ? kBordersExpanded
-                               : sliced_gemm_.uses_bf16(type)    ? kBordersBf16
-                                                                 : kBordersF32;
-  if (!is_quantized(type)) return borders.unquantized;
-  if (kernels_.blocks.dots(type) == nullptr) return borders.ggml;
-  return type == DType::kQ8_0 ? borders.bytes : borders.nibbles;
-}
-
-// A call goes one way as a whole, its targets in one parallel region, unless only some of them can
-// be taken in 8 bits.
+// A call goes one way as a whole, its targets in one parallel region, unless their paths differ.
 void CpuOpsOnPool::linear(ConstMatrix x, std::span<const LinearTarget> targets) {
-  if (x.rows == 0) return;
-  int64_t border = kNever;
-  size_t n_int8 = 0;
-  for (const LinearTarget& target : targets) {
-    check_weight(target.weight, x.cols);
-    border = std::min(border, gemm_border(target.weight.type));
-    if (takes_int8(x.rows, target.weight.type)) ++n_int8;
+  if (x.rows == 0 || targets.empty()) return;
+  for (const LinearTarget& target : targets) check_weight(target.weight, x.cols);
+  const auto path_of = [&](const LinearTarget& target) {
+    return products_.path_of(paths_, target.weight, x.rows);
+  };
+  const ProductPath path = path_of(targets[0]);
+  if (std::ranges::all_of(targets, [&](const auto& target) { return path_of(target) == path; })) {
+    return products_.run(path, x, targets);
   }
-  if (n_int8 == targets.size()) return int8_gemm_.run(x, targets, rounding(x.rows));
-  if (n_int8 > 0) {
-    for (const LinearTarget& target : targets) linear(x, {&target, 1});
-    return;
-  }
-  if (x.rows >= border && !options_.deterministic) return sliced_gemm_.run(x, targets);
-  dot_products_.run(x, targets);
+  for (const LinearTarget& target : targets) products_.run(path_of(target), x, {&target, 1});
 }
 
 void CpuOpsOnPool::feed_forward(ConstMatrix x, const LinearTarget& gate, const LinearTarget& up,
                                 Activation activation, const LinearTarget& down) {
-  if (x.rows >= kFusedBorder && takes_int8(x.rows, gate.weight.type) &&
-      takes_int8(x.rows, up.weight.type) && takes_int8(x.rows, down.weight.type)) {
+  const auto in_int8 = [&](const LinearTarget& target) {
+    return products_.path_of(paths_, target.weight, x.rows) == ProductPath::kInt8;
+  };
+  if (x.rows >= kFusedBorder && in_int8(gate) && in_int8(up) && in_int8(down)) {
     check_weight(gate.weight, x.cols);
     check_weight(up.weight, x.cols);
     check_weight(down.weight, gate.weight.rows);
-    return int8_gemm_.feed_forward(x, gate, up, kernels_.simd.gated[static_cast<int>(activation)],
-                                   down, rounding(x.rows));
+    return products_.feed_forward(x, gate, up, kernels_.simd.gated[static_cast<int>(activation)],
+                                  down);
   }
   linear(x, std::array{gate, up});
   gated(activation, gate.out, up.out, gate.out);

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
+#include "tensor/cpu/product_paths.h"
 #include "tensor/ops.h"
 
 namespace banyan {
@@ -19,6 +21,12 @@ struct CpuOpsOptions {
   bool deterministic = false;
   // Highest instruction set of the kernels; at most detect_isa(). oneDNN: see apply_isa_cap().
   Isa isa = Isa::kBaseline;
+  // Which way products go, where it was measured. Requires Compute::kAuto; not used if
+  // `deterministic`.
+  std::optional<ProductPaths> paths = {};
+  // Memory for weights that are kept expanded for oneDNN, from the first product on that expands
+  // them. Weights must then stay what and where they are.
+  uint64_t panel_cache_bytes = 0;
 };
 
 class CpuOps : public Ops {
@@ -26,6 +34,9 @@ class CpuOps : public Ops {
   // Bytes of scratch held now. Grows with the largest call seen, to a bound set by the widths of
   // the weights and the number of threads (and not by the number of rows).
   virtual uint64_t scratch_bytes() const = 0;
+
+  // Bytes of weights kept expanded, at most CpuOpsOptions::panel_cache_bytes.
+  virtual uint64_t panel_cache_bytes() const = 0;
 };
 
 // `pool` must outlive the operations; its threads must have been started with init_worker_thread.

@@ -69,17 +69,55 @@ int64_t slice_rows(bool bf16, int64_t cols, int64_t total_outputs, int n_workers
 
 }  // namespace
 
-SlicedGemm::SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa)
+SlicedGemm::SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa,
+                       uint64_t panel_bytes)
     : pool_(pool),
       kernels_(kernels),
       engine_(dnnl::engine::kind::cpu, 0),
       f32_rows_(isa >= Isa::kAvx512 ? kF32RowsAvx512 : kMaxRows),
       has_bf16_(compute == Compute::kAuto && isa >= Isa::kAvx512 && has_avx512_bf16() &&
                 onednn_has_fast_bf16(engine_)),
+      most_panel_bytes_(panel_bytes),
       scratch_(pool.size()) {}
 
 bool SlicedGemm::uses_bf16(DType type) const {
   return has_bf16_ && type != DType::kF32 && type != DType::kF16;
+}
+
+bool SlicedGemm::expands(const Weight& weight) const {
+  return weight.type != (uses_bf16(weight.type) ? DType::kBF16 : DType::kF32);
+}
+
+uint64_t SlicedGemm::expanded_bytes(const Weight& weight) const {
+  return static_cast<uint64_t>(weight.rows * weight.cols) * (uses_bf16(weight.type) ? 2 : 4);
+}
+
+bool SlicedGemm::keeps(const Weight& weight) const {
+  if (most_panel_bytes_ == 0 || !expands(weight)) return false;
+  const auto found = panels_.find(weight.data);
+  if (found == panels_.end()) return expanded_bytes(weight) <= most_panel_bytes_ - panel_bytes_;
+  // Views of fused weights may begin at one address.
+  const Weight& of = found->second.of;
+  return of.type == weight.type && of.rows == weight.rows && of.cols == weight.cols &&
+         of.row_bytes == weight.row_bytes;
+}
+
+// What came first stays: every step reads all weights in the same order, so that whatever took
+// another's place would be replaced itself before it is read again.
+SlicedGemm::Panels* SlicedGemm::panels_for(const Weight& weight) {
+  if (!keeps(weight)) return nullptr;
+  const auto [entry, is_new] = panels_.try_emplace(weight.data);
+  Panels& panels = entry->second;
+  if (is_new) {
+    const uint64_t bytes = expanded_bytes(weight);
+    panels.of = weight;
+    panels.data = AlignedArray<std::byte>(bytes);
+    panel_bytes_ += bytes;
+  }
+  // The second of two targets with the same weights does not wait for the first.
+  if (panels.is_listed && !panels.is_full) return nullptr;
+  panels.is_listed = true;
+  return &panels;
 }
 
 uint64_t SlicedGemm::scratch_bytes() const {
@@ -115,6 +153,9 @@ void SlicedGemm::run_block(ConstMatrix x, std::span<const LinearTarget> targets)
       if (slice.target->bias != nullptr) add_bias(slice);
     }
   });
+  for (const Slice& slice : slices_) {
+    if (slice.panels != nullptr) slice.panels->is_full = true;
+  }
 }
 
 // Primitives are made here, by the caller, so that workers only read the cache.
@@ -127,6 +168,7 @@ void SlicedGemm::list_slices(ConstMatrix x, std::span<const LinearTarget> target
     const Weight& weight = target.weight;
     const bool bf16 = uses_bf16(weight.type);
     const int64_t step = slice_rows(bf16, x.cols, total_outputs, pool_.size());
+    Panels* panels = panels_for(weight);
     for (int64_t begin = 0; begin < weight.rows; begin += step) {
       const int64_t end = std::min(begin + step, weight.rows);
       const Bf16Matmul* matmul = nullptr;
@@ -139,7 +181,7 @@ void SlicedGemm::list_slices(ConstMatrix x, std::span<const LinearTarget> target
                           .out_stride = target.out.stride,
                           .accumulate = target.accumulate});
       }
-      slices_.push_back({&target, begin, end, matmul});
+      slices_.push_back({&target, begin, end, matmul, panels});
       reserve_scratch(slices_.back());
     }
   }
@@ -151,14 +193,15 @@ void SlicedGemm::reserve_scratch(const Slice& slice) {
   const Weight& weight = slice.target->weight;
   const int64_t elements = (slice.end - slice.begin) * weight.cols;
   for (WorkerScratch& scratch : scratch_) {
+    const bool is_kept = slice.panels != nullptr;
     if (slice.bf16 == nullptr) {
-      if (weight.type != DType::kF32) scratch.expanded.reserve_discarding(elements);
+      if (expands(weight) && !is_kept) scratch.expanded.reserve_discarding(elements);
       continue;
     }
     scratch.scratchpad.reserve_discarding(slice.bf16->scratchpad.get_size());
-    if (weight.type == DType::kBF16) continue;
+    if (!expands(weight)) continue;
     scratch.expanded.reserve_discarding(weight.cols);
-    scratch.rounded.reserve_discarding(elements);
+    if (!is_kept) scratch.rounded.reserve_discarding(elements);
   }
 }
 
@@ -197,14 +240,20 @@ void SlicedGemm::multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& 
   const int64_t n_outputs = slice.end - slice.begin;
   const float* w = nullptr;
   int64_t w_stride = weight.cols;
-  if (weight.type == DType::kF32) {
+  if (!expands(weight)) {
     w = reinterpret_cast<const float*>(weight.row(slice.begin));
     w_stride = weight.row_bytes / static_cast<int64_t>(sizeof(float));
   } else {
-    for (int64_t n = 0; n < n_outputs; ++n) {
-      expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data() + n * weight.cols);
+    float* expanded =
+        slice.panels == nullptr
+            ? scratch.expanded.data()
+            : reinterpret_cast<float*>(slice.panels->data.data()) + slice.begin * weight.cols;
+    if (slice.panels == nullptr || !slice.panels->is_full) {
+      for (int64_t n = 0; n < n_outputs; ++n) {
+        expand_row(kernels_, weight, slice.begin + n, expanded + n * weight.cols);
+      }
     }
-    w = scratch.expanded.data();
+    w = expanded;
   }
   const Matrix& out = slice.target->out;
   const float beta = slice.target->accumulate ? 1.0F : 0.0F;
@@ -221,13 +270,18 @@ void SlicedGemm::multiply_bf16(const Slice& slice, WorkerScratch& scratch) const
   const Weight& weight = slice.target->weight;
   const int64_t n_outputs = slice.end - slice.begin;
   const void* w = weight.row(slice.begin);
-  if (weight.type != DType::kBF16) {
-    for (int64_t n = 0; n < n_outputs; ++n) {
-      expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data());
-      kernels_.simd.f32_to_bf16(scratch.expanded.data(), scratch.rounded.data() + n * weight.cols,
-                                weight.cols);
+  if (expands(weight)) {
+    uint16_t* rounded =
+        slice.panels == nullptr
+            ? scratch.rounded.data()
+            : reinterpret_cast<uint16_t*>(slice.panels->data.data()) + slice.begin * weight.cols;
+    if (slice.panels == nullptr || !slice.panels->is_full) {
+      for (int64_t n = 0; n < n_outputs; ++n) {
+        expand_row(kernels_, weight, slice.begin + n, scratch.expanded.data());
+        kernels_.simd.f32_to_bf16(scratch.expanded.data(), rounded + n * weight.cols, weight.cols);
+      }
     }
-    w = scratch.rounded.data();
+    w = rounded;
   }
   const Bf16Matmul& matmul = *slice.bf16;
   try {

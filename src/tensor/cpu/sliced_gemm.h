@@ -23,7 +23,10 @@ class SlicedGemm {
  public:
   // Factors are f32. With Compute::kAuto and a CPU that multiplies bf16 (under the cap `isa`),
   // those of quantised and bf16 weights are rounded to bf16; sums are f32 in any case.
-  SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa);
+  // Expanded weights are kept from call to call as long as all of them take at most `panel_bytes`;
+  // those weights must not change or move.
+  SlicedGemm(ThreadPool& pool, const CpuKernels& kernels, Compute compute, Isa isa,
+             uint64_t panel_bytes = 0);
 
   // Whether products with weights of this type are taken in bf16.
   bool uses_bf16(DType type) const;
@@ -33,7 +36,20 @@ class SlicedGemm {
 
   uint64_t scratch_bytes() const;
 
+  // Whether these weights need expanding, and are kept expanded or will be from the next run() on.
+  bool keeps(const Weight& weight) const;
+
+  // What is kept expanded, at most `panel_bytes`.
+  uint64_t panel_bytes() const { return panel_bytes_; }
+
  private:
+  // Weights expanded as a whole, [rows][cols] in f32 or bf16.
+  struct Panels {
+    Weight of;
+    AlignedArray<std::byte> data;
+    bool is_listed = false;  // some slices fill it, or have filled it
+    bool is_full = false;
+  };
   // out[m][n] (+)= sum_k x[m][k] * w[n][k] in bf16. All that a oneDNN primitive is made for.
   struct Bf16Shape {
     int64_t m, n, k;
@@ -55,11 +71,15 @@ class SlicedGemm {
     const LinearTarget* target;
     int64_t begin, end;      // outputs
     const Bf16Matmul* bf16;  // nullptr: f32
+    Panels* panels;          // nullptr: not kept
   };
 
   void run_block(ConstMatrix x, std::span<const LinearTarget> targets);
   void list_slices(ConstMatrix x, std::span<const LinearTarget> targets);
   void reserve_scratch(const Slice& slice);
+  bool expands(const Weight& weight) const;
+  uint64_t expanded_bytes(const Weight& weight) const;
+  Panels* panels_for(const Weight& weight);
   const Bf16Matmul& bf16_matmul(const Bf16Shape& shape);
   void round_activations(ConstMatrix x);
   void multiply_f32(ConstMatrix x, const Slice& slice, WorkerScratch& scratch) const;
@@ -72,9 +92,12 @@ class SlicedGemm {
   const int64_t f32_rows_;  // of x, in one call of oneDNN
   const bool has_bf16_;
   std::map<Bf16Shape, Bf16Matmul> matmuls_;
-  std::vector<WorkerScratch> scratch_;  // one for each worker
-  std::vector<Slice> slices_;           // of the current block
-  AlignedArray<uint16_t> rounded_x_;    // [rows][cols] bf16, rows of the current block
+  const uint64_t most_panel_bytes_;
+  uint64_t panel_bytes_ = 0;
+  std::map<const std::byte*, Panels> panels_;  // by the weights' address
+  std::vector<WorkerScratch> scratch_;         // one for each worker
+  std::vector<Slice> slices_;                  // of the current block
+  AlignedArray<uint16_t> rounded_x_;           // [rows][cols] bf16, rows of the current block
 };
 
 }  // namespace banyan
