@@ -23,10 +23,10 @@ using nlohmann::json;
 
 struct FamilyCase {
   std::string name;
-  bool gguf = true;       // there is one
-  bool own_kv = false;    // as many KV heads as heads
-  std::string in_gguf;    // general.architecture, where it is another word
-  std::string in_folder;  // model_type, likewise
+  bool gguf = true;            // there is one
+  bool own_kv = false;         // as many KV heads as heads
+  std::string in_gguf = {};    // general.architecture, where it is another word
+  std::string in_folder = {};  // model_type, likewise
 };
 
 const FamilyCase kFamilies[] = {{"llama"},

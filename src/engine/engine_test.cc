@@ -95,9 +95,9 @@ TEST(Engine, ReferenceExecutorAgrees) {
 TEST(Engine, KvInQ8IsReadAsTheReferenceReadsItAndNotCalledExact) {
   const auto prompt = tokens_from(1, 300);
   EXPECT_TRUE(open()->generate(greedy(prompt, 1))->kv_exact);
-  for (const auto [k_type, v_type] : {std::pair{DType::kQ8_0, DType::kQ8_0},
-                                      {DType::kF16, DType::kQ8_0},
-                                      {DType::kQ8_0, DType::kF32}}) {
+  for (const auto& [k_type, v_type] : {std::pair{DType::kQ8_0, DType::kQ8_0},
+                                       {DType::kF16, DType::kQ8_0},
+                                       {DType::kQ8_0, DType::kF32}}) {
     EngineOptions options = tiny_options();
     options.k_type = k_type;
     options.v_type = v_type;

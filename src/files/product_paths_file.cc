@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "files/json.h"
+#include "base/json.h"
 
 namespace banyan {
 namespace {
@@ -63,11 +63,11 @@ std::string write_product_paths(const MeasuredPaths& measured, const PathsKey& k
 
 Result<MeasuredPaths> read_product_paths(std::string_view text, const std::string& name_of_file,
                                          const PathsKey& key) {
-  const auto document = parse_json(text, name_of_file);
-  if (!document) return document.error();
   const auto wrong = [&](std::string_view what) {
     return bad_input(fmt::format("'{}': {}", name_of_file, what));
   };
+  const auto document = parse_json(text);
+  if (!document) return wrong(document.error().message);
   if (!document->is_object()) return wrong("it is no object");
   const nlohmann::json expected = {
       {"cpu", key.cpu}, {"isa", key.isa}, {"version", key.version}, {"threads", key.threads}};
