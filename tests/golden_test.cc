@@ -143,7 +143,7 @@ TEST(Golden, StoriesGreedyTextByteForByte) {
   const auto engine = open_or_fail(exact_options(folder + "stories260K.gguf"));
   ASSERT_NE(engine, nullptr);
   Request request;
-  request.prompt = engine->encode_raw("Once upon a time");
+  request.prompt = *engine->encode_raw("Once upon a time");
   request.sampler.temperature = 0;
   request.max_tokens = 200;
   request.ignore_eos = true;

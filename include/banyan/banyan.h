@@ -57,7 +57,7 @@ enum {
   BANYAN_COMPUTE_F32 = 1   /* every product in 32 bits */
 };
 
-enum { BANYAN_KV_F16 = 0, BANYAN_KV_F32 = 1, BANYAN_KV_BF16 = 2 };
+enum { BANYAN_KV_F16 = 0, BANYAN_KV_F32 = 1, BANYAN_KV_BF16 = 2, BANYAN_KV_Q8_0 = 3 };
 
 typedef struct banyan_model banyan_model;
 
@@ -173,7 +173,7 @@ typedef struct banyan_reply {
   double predicted_ms;    /* after that */
   uint64_t kv_bytes_peak; /* most memory that keys and values of this model have taken so far */
   int32_t compute;        /* BANYAN_COMPUTE_.. */
-  int32_t kv_exact;       /* 1: no key or value is approximate beyond its type */
+  int32_t kv_exact;       /* 0: keys or values were rounded to 8 bits */
   const char* note;       /* why it ended early though nobody asked for it; usually "" */
 } banyan_reply;
 

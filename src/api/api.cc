@@ -145,7 +145,7 @@ Result<EngineOptions> engine_options(const char* path, const banyan_model_option
   BANYAN_TRY(check_range("n_threads", options->n_threads, 0, kMaxThreads));
   BANYAN_TRY(check_range("context", options->context, 0, kMaxContext));
   BANYAN_TRY(check_range("compute", options->compute, BANYAN_COMPUTE_AUTO, BANYAN_COMPUTE_F32));
-  BANYAN_TRY(check_range("kv_type", options->kv_type, BANYAN_KV_F16, BANYAN_KV_BF16));
+  BANYAN_TRY(check_range("kv_type", options->kv_type, BANYAN_KV_F16, BANYAN_KV_Q8_0));
   EngineOptions engine;
   engine.model_path = path;
   engine.n_threads = options->n_threads;
@@ -153,6 +153,7 @@ Result<EngineOptions> engine_options(const char* path, const banyan_model_option
   engine.compute = options->compute == BANYAN_COMPUTE_F32 ? Compute::kF32 : Compute::kAuto;
   engine.k_type = options->kv_type == BANYAN_KV_F32    ? DType::kF32
                   : options->kv_type == BANYAN_KV_BF16 ? DType::kBF16
+                  : options->kv_type == BANYAN_KV_Q8_0 ? DType::kQ8_0
                                                        : DType::kF16;
   engine.v_type = engine.k_type;
   engine.deterministic = options->deterministic != 0;
@@ -241,7 +242,7 @@ struct OwnedReply : banyan_reply {
     predicted_ms = reply.predicted_ms;
     kv_bytes_peak = reply.kv_bytes_peak;
     compute = used == Compute::kF32 ? BANYAN_COMPUTE_F32 : BANYAN_COMPUTE_AUTO;
-    kv_exact = 1;
+    kv_exact = reply.kv_exact ? 1 : 0;
     note = reply.note.c_str();
   }
   const Reply reply;
@@ -336,9 +337,11 @@ banyan_error* banyan_tokenize(const banyan_model* model, const char* text, size_
     *tokens = nullptr;
     *n_tokens = 0;
     BANYAN_TRY(check_given("banyan_tokenize", {{"model", model}, {"text", text, text_bytes}}));
-    give_tokens(model->engine->encode({text, text_bytes}, special(flags),
-                                      (flags & BANYAN_ADD_BOS) != 0, (flags & BANYAN_ADD_EOS) != 0),
-                tokens, n_tokens);
+    const auto found =
+        model->engine->encode({text, text_bytes}, special(flags), (flags & BANYAN_ADD_BOS) != 0,
+                              (flags & BANYAN_ADD_EOS) != 0);
+    if (!found) return found.error();
+    give_tokens(*found, tokens, n_tokens);
     return {};
   });
 }

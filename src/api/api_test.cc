@@ -206,6 +206,15 @@ TEST(Api, DefaultsAreTheEnginesOwn) {
   EXPECT_EQ(tokens_of(*without), tokens_of(*with));
 }
 
+TEST(Api, SaysWhereKeysAndValuesWereRounded) {
+  for (const int32_t type : {BANYAN_KV_F16, BANYAN_KV_BF16, BANYAN_KV_Q8_0}) {
+    banyan_model_options options = tiny_options();
+    options.kv_type = type;
+    EXPECT_EQ(generate(load(options), tokens_from(2, 20), greedy(2))->kv_exact,
+              type != BANYAN_KV_Q8_0);
+  }
+}
+
 TEST(Api, StopStringsEndTheAnswer) {
   const auto model = load();
   const std::string all = generate(model, tokens_from(5, 30), greedy(60))->text;
@@ -251,7 +260,7 @@ TEST(Api, TokenizesAsTheEngineAndBack) {
       expect_fine(banyan_tokenize(model.get(), text.data(), text.size(), flags, &tokens, &n));
       const std::vector<TokenId> found(tokens, tokens + n);
       const Special special = (flags & 4) != 0 ? Special::kParse : Special::kPlain;
-      EXPECT_EQ(found, engine->encode(text, special, (flags & 1) != 0, (flags & 2) != 0));
+      EXPECT_EQ(found, *engine->encode(text, special, (flags & 1) != 0, (flags & 2) != 0));
       char* back = nullptr;
       size_t n_bytes = 0;
       expect_fine(banyan_detokenize(model.get(), tokens, n, flags, &back, &n_bytes));

@@ -130,15 +130,16 @@ const Tokenizer& Engine::tokenizer() const {
   return *tokenizer_;
 }
 
-std::vector<TokenId> Engine::encode(std::string_view text, Special special, bool bos,
-                                    bool eos) const {
+Result<std::vector<TokenId>> Engine::encode(std::string_view text, Special special, bool bos,
+                                            bool eos) const {
   const Vocabulary& v = tokenizer().vocabulary();
-  std::vector<TokenId> tokens = tokenizer().encode(text, special);
+  auto tokens = tokenizer().try_encode(text, special);
+  if (!tokens) return bad_input(fmt::format("{}: {}", file_.path(), tokens.error().message));
   if (bos && v.add_bos && v.bos >= 0) {
-    tokens.insert(tokens.begin(), v.more_begins.begin(), v.more_begins.end());
-    tokens.insert(tokens.begin(), v.bos);
+    tokens->insert(tokens->begin(), v.more_begins.begin(), v.more_begins.end());
+    tokens->insert(tokens->begin(), v.bos);
   }
-  if (eos && v.add_eos && v.eos >= 0) tokens.push_back(v.eos);
+  if (eos && v.add_eos && v.eos >= 0) tokens->push_back(v.eos);
   return tokens;
 }
 
@@ -153,9 +154,9 @@ Result<std::vector<TokenId>> Engine::encode_chat(std::span<const ChatMessage> me
   }
   // Most templates write BOS themselves; it must not stand there twice.
   const Vocabulary& v = tokenizer().vocabulary();
-  std::vector<TokenId> tokens = tokenizer().encode(*text, Special::kParse);
-  if (v.add_bos && v.bos >= 0 && (tokens.empty() || tokens.front() != v.bos)) {
-    tokens.insert(tokens.begin(), v.bos);
+  auto tokens = encode(*text, Special::kParse, /*bos=*/false, /*eos=*/false);
+  if (tokens && v.add_bos && v.bos >= 0 && (tokens->empty() || tokens->front() != v.bos)) {
+    tokens->insert(tokens->begin(), v.bos);
   }
   return tokens;
 }

@@ -81,11 +81,12 @@ class Engine {
   Result<Reply> generate(const Request& request, const Listener& listener = {});
 
   // The text's tokens, between BOS and EOS where they are asked for and the model's file wants
-  // them.
-  std::vector<TokenId> encode(std::string_view text, Special special, bool bos, bool eos) const;
+  // them. kBadInput where an expression of the model's tokenizer takes too long for the text.
+  Result<std::vector<TokenId>> encode(std::string_view text, Special special, bool bos,
+                                      bool eos) const;
   // A prompt's tokens: BOS where the model's file asks for one, then the text. The text of a chat
   // template brings its own special tokens.
-  std::vector<TokenId> encode_raw(std::string_view text) const {
+  Result<std::vector<TokenId>> encode_raw(std::string_view text) const {
     return encode(text, Special::kParse, /*bos=*/true, /*eos=*/false);
   }
   // The messages through the model's chat template, ready for the answer.

@@ -67,7 +67,7 @@ WeightClass Products::class_of(DType type) const {
 DType Products::type_of(WeightClass weights) {
   switch (weights) {
     case WeightClass::kNibbles:
-      return DType{3};  // Q4_1
+      return DType::kQ4_1;
     case WeightClass::kBytes:
       return DType::kQ8_0;
     case WeightClass::kQuantized:
