@@ -4,8 +4,8 @@
 
     bench/side_by_side.py [--rounds 3] [--threads N] [--longest 8192] [--model FILE.gguf]
 
-In each round every program measures every cell once, in turn, so that a slow minute of the machine falls on all of
-them; a figure is the median over the rounds. llama.cpp runs with flash attention on and off, and the better of the two
+In each round every program measures every cell in turn, up to 1,024 tokens three times and once beyond, so that a slow
+minute of the machine falls on all of them; a figure is the median of all its samples. llama.cpp runs with flash attention on and off, and the better of the two
 medians counts. Each instruction set has its own llama.cpp, compiled for it; OpenVINO GenAI cannot be capped and is
 measured with the best one only. Needs `make build peers` and gnuplot.
 """
@@ -47,8 +47,11 @@ class OpenVino:
 
     def measure(self, kind, size):
         ask = {"prompt": size} if kind == "prefill" else {"depth": size, "gen": GENERATED}
-        print(json.dumps(ask), file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
+        samples = []
+        for _ in range(repeats(size)):
+            print(json.dumps(ask), file=self.process.stdin, flush=True)
+            samples.append(json.loads(self.process.stdout.readline()))
+        return samples
 
     def close(self):
         self.process.stdin.close()
@@ -60,9 +63,13 @@ def shape(kind, size):
     return ["-p", size, "-n", 0, "-d", 0] if kind == "prefill" else ["-p", 0, "-n", GENERATED, "-d", size]
 
 
+def repeats(size):
+    return 3 if size <= 1024 else 1
+
+
 def measure_banyan(args, isa, kind, size, *more):
-    text = output([BANYAN, "bench", "prefill", "--json", "-m", args.model, "-t", args.threads, "-r", 1, *shape(kind, size), *more], isa)
-    return json.loads(text)["avg_ts"]
+    text = output([BANYAN, "bench", "prefill", "--json", "-m", args.model, "-t", args.threads, "-r", repeats(size), *shape(kind, size), *more], isa)
+    return json.loads(text)["samples_ts"]
 
 
 def llama_bench(isa):
@@ -72,12 +79,14 @@ def llama_bench(isa):
 
 def measure_llama(args, isa, kind, size, flash):
     bench = llama_bench(isa)
-    text = output([bench, "-m", args.model, "-t", args.threads, "-r", 1, "-fa", flash, "-o", "json", *shape(kind, size)], isa)
-    return json.loads(text[text.index("["):])[0]["avg_ts"]
+    # Warming up reads a prompt once more: minutes for long ones, beside which first touches of memory are little.
+    warm = [] if size <= 1024 else ["--no-warmup"]
+    text = output([bench, "-m", args.model, "-t", args.threads, "-r", repeats(size), "-fa", flash, "-o", "json", *warm, *shape(kind, size)], isa)
+    return json.loads(text[text.index("["):])[0]["samples_ts"]
 
 
 def measure_all(args, isa, with_openvino):
-    """Speeds by program and cell, the medians over the rounds."""
+    """Speeds by program and cell, the medians of their samples."""
     ways = {
         "banyan": lambda kind, size: measure_banyan(args, isa, kind, size),
         "deterministic": lambda kind, size: measure_banyan(args, isa, kind, size, "--deterministic"),
@@ -93,7 +102,7 @@ def measure_all(args, isa, with_openvino):
         for cell in cells:
             for way, measure in ways.items():
                 progress(f"{isa}: round {number + 1} of {args.rounds}, {cell[0]} {cell[1]}, {way}")
-                samples[way, cell].append(measure(*cell))
+                samples[way, cell].extend(measure(*cell))
     progress("")
     if openvino:
         openvino.close()
@@ -158,7 +167,7 @@ def main():
     best = figures["isa"]
     parts = [f"""# Benchmarks
 
-Made by `make bench` (medians of {args.rounds} rounds, {args.threads} threads). {figures['cpu']}: memory reads {figures['bandwidth_gbps']:.1f} GB/s, \
+Made by `make bench` ({args.threads} threads; medians of {3 * args.rounds} samples up to 1,024 tokens, of {args.rounds} beyond). {figures['cpu']}: memory reads {figures['bandwidth_gbps']:.1f} GB/s, \
 multiply-adds {figures['peak_gflops']:.0f} GFLOP/s ({best}). Model: {pathlib.Path(args.model).name}. Tokens a second, more is better. llama.cpp at \
 the better of its flash-attention settings, compiled for the instruction set named; generated are {GENERATED} tokens after the tokens before.
 """]
