@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Products of 4- and 8-bit weights with many rows of activations in 8-bit arithmetic, by kernels of
-// our own: twice as fast as bf16 where a CPU has both, and as f32 where it has neither.
+// Products of 4- and 8-bit weights with some rows of activations or many in 8-bit arithmetic, by
+// kernels of our own: with many twice as fast as bf16 where a CPU has both, and as f32 where it has
+// neither.
 
 #include <atomic>
 #include <cstdint>

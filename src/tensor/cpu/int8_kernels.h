@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Kernels of the products of 4- and 8-bit weights with many rows of activations, in 8-bit
-// arithmetic. Rows are taken in groups of four. In each group most blocks of 32 activations are
-// rounded to 8 bits, and the few that would lose most by it to 16, as two numbers of 8: outliers
-// sit in few channels, and rounding errors of the other blocks hardly show.
+// Kernels of the products of 4- and 8-bit weights with rows of activations, in 8-bit arithmetic.
+// Rows are taken in groups of four. A block of 32 activations is rounded to 16 bits, two numbers of
+// 8, of which the upper one alone is its rounding to 8 bits: which of both a product takes is said
+// for each block of a group. Outliers sit in few channels, and rounding errors of the other blocks
+// hardly show.
 
 #include <cstddef>
 #include <cstdint>
