@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kBlock = 32;
 
-// Rows per pass: bounds the scratch for rounded activations. Weights are expanded once per pass.
+// Rows per pass: bounds the scratch for rounded activations. Weights are expanded once per part.
 constexpr int64_t kMaxRows = 1024;
 
 // Of this many blocks of a group of rows, one gets 16 bits. The default model's logits are then
@@ -110,8 +110,9 @@ void Int8Gemm::run_directly(ConstMatrix x, std::span<const LinearTarget> targets
     for (const LinearTarget& target : targets) {
       const int64_t own = divide_up(target.weight.rows, step);
       const int64_t last = std::min(end, own);
-      if (begin < last)
+      if (begin < last) {
         multiply_directly(target, begin * step, std::min(last * step, target.weight.rows));
+      }
       begin = std::max<int64_t>(begin - own, 0);
       end -= own;
       if (end <= 0) break;
@@ -268,7 +269,7 @@ void Int8Gemm::multiply(const Rounded& x, int64_t n_rows, std::span<const Linear
             });
 }
 
-// outputs [begin, end) of a target for the rows of a part, to `out`, the first of them.
+// Outputs [begin, end) of a target for the rows of a part; `out` is the first of them.
 void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target,
                              int64_t begin, int64_t end, float* out, int64_t stride,
                              WorkerScratch& scratch) const {
