@@ -22,20 +22,22 @@ void check_rows_tile(const TreeView& tree) {
   BANYAN_CHECK(row == tree.row_pos.size(), "rows of sequences must be all rows");
 }
 
+// So that steps which add a token at a time reach a steady state.
+template <class T>
+void leave_room(std::vector<T>& v) {
+  if (v.capacity() - v.size() < v.size() / 8 + 16) v.reserve(v.size() + v.size() / 2 + 64);
+}
+
 std::string band_text(Band band) {
   if (band.window == Band::kNone) return "all";
   if (band.window == Band::kCausal) return "causal";
   return fmt::format("window {}", band.window);
 }
 
-std::string heads_text(const HeadRange& heads) {
-  return fmt::format("heads [{}, {}) of KV head {}", heads.begin, heads.end, heads.kv_head);
-}
-
 }  // namespace
 
 void Plan::clear() {
-  refs.clear();
+  stretches.clear();
   runs.clear();
   items.clear();
   partials.clear();
@@ -44,6 +46,8 @@ void Plan::clear() {
   row_pos.clear();
   workspace_floats = 0;
   kv_tokens_read = 0;
+  scratch.nodes.clear();
+  scratch.partial_lists.clear();
 }
 
 void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
@@ -59,38 +63,55 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
   plan.row_pos.assign(tree.row_pos.begin(), tree.row_pos.end());
   switch (method) {
     case PlanMethod::kDense:
-      return plan_dense(tree, shape, device, plan);
-    case PlanMethod::kAuto:
+      plan_dense(tree, shape, device, plan);
+      break;
     case PlanMethod::kPaged:
-      return plan_paged(tree, shape, device, plan);
+      plan_paged(tree, shape, device, plan);
+      break;
+    case PlanMethod::kTwoPhase:
+      plan_two_phase(tree, shape, device, plan);
+      break;
+    case PlanMethod::kAuto:
+      plan_auto(tree, shape, device, plan);
+      break;
   }
+  leave_room(plan.stretches);
+  leave_room(plan.runs);
+  leave_room(plan.items);
+  leave_room(plan.partials);
+  leave_room(plan.merges);
+  leave_room(plan.merge_lists);
+  leave_room(plan.scratch.nodes);
+  leave_room(plan.scratch.partial_lists);
 }
 
 std::string to_text(const Plan& plan) {
   std::string text;
   auto out = std::back_inserter(text);
-  fmt::format_to(out, "plan: {} rows, {} refs, {} KV positions read, {} floats of partials\n",
-                 plan.row_pos.size(), plan.refs.size(), plan.kv_tokens_read, plan.workspace_floats);
+  fmt::format_to(out, "plan: {} rows, {} KV positions read, {} floats of partials\n",
+                 plan.row_pos.size(), plan.kv_tokens_read, plan.workspace_floats);
   for (size_t i = 0; i < plan.runs.size(); ++i) {
     const Run& run = plan.runs[i];
-    fmt::format_to(out, "run {}: kv [{}, {}) in refs [{}, {}), rows [{}, {}), {}, {}\n", i,
-                   run.kv_begin, run.kv_begin + run.kv_len, run.ref_begin,
-                   run.ref_begin + run.ref_count, run.row_begin, run.row_end, heads_text(run.heads),
-                   band_text(run.band));
+    fmt::format_to(out, "run {}: kv [{}, {})", i, run.kv_begin, run.kv_begin + run.kv_len);
+    for (uint32_t s = 1; s < run.stretch_count; ++s) {
+      fmt::format_to(out, "{} {}", s == 1 ? " in nodes from" : ",",
+                     plan.stretches[run.stretch_begin + s].kv_begin);
+    }
+    fmt::format_to(out, ", rows [{}, {}), heads [{}, {}), {}\n", run.row_begin, run.row_end,
+                   run.heads.begin, run.heads.end, band_text(run.band));
   }
   for (size_t i = 0; i < plan.items.size(); ++i) {
     const WorkItem& item = plan.items[i];
     const std::string to = item.partial == WorkItem::kFinal
                                ? std::string("final")
                                : fmt::format("partial {}", item.partial);
-    fmt::format_to(out, "item {}: run {}, kv [{}, {}) from ref {}, rows [{}, {}), cost {} -> {}\n",
-                   i, item.run, item.kv_begin, item.kv_end, item.ref_begin, item.row_begin,
-                   item.row_end, item.cost, to);
+    fmt::format_to(out, "item {}: run {}, kv [{}, {}), rows [{}, {}), cost {} -> {}\n", i, item.run,
+                   item.kv_begin, item.kv_end, item.row_begin, item.row_end, item.cost, to);
   }
   for (size_t i = 0; i < plan.merges.size(); ++i) {
     const Merge& merge = plan.merges[i];
-    fmt::format_to(out, "merge {}: rows [{}, {}), {} <- partials", i, merge.row_begin,
-                   merge.row_end, heads_text(merge.heads));
+    fmt::format_to(out, "merge {}: rows [{}, {}), heads [{}, {}) <- partials", i, merge.row_begin,
+                   merge.row_end, merge.heads.begin, merge.heads.end);
     for (uint32_t p = 0; p < merge.list_count; ++p) {
       fmt::format_to(out, " {}", plan.merge_lists[merge.list_begin + p]);
     }
@@ -107,6 +128,8 @@ const char* name(PlanMethod method) {
       return "dense";
     case PlanMethod::kPaged:
       return "paged";
+    case PlanMethod::kTwoPhase:
+      return "two-phase";
   }
   return "unknown";
 }

@@ -4,12 +4,16 @@
 // functions from a view of the tree to this value; executors obey it. It prints as text (to_text)
 // and golden tests hold it.
 //
-// Determinism: where a row's keys are cut into several items, the cuts lie at multiples of
-// kSegmentTokens of the absolute grid, and every item but the first holds one segment. An executor
-// folds 64-position blocks into a segment from zero, and segments into the item's state, left to
-// right; merges fold partials left to right. Keys outside a row's band count for nothing. A row's
-// result then depends on its own keys alone, not on how the plan cut them.
+// An executor folds 64-position blocks into segments of kSegmentTokens from zero, and segments into
+// the item's state, left to right; merges fold partials left to right. Keys outside a row's band
+// count for nothing.
+//
+// Determinism: in a deterministic plan, where a row's keys are cut into several items, the cuts lie
+// at segment borders of the absolute grid, and every item but the first holds one segment. A row's
+// result then depends on its own keys alone, not on how the plan cut them or who shares them.
+// Other plans cut shared nodes where these end, and else at multiples of 64 positions.
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -21,7 +25,7 @@
 
 namespace banyan {
 
-inline constexpr int kSegmentTokens = 1024;  // workers split only at multiples of this
+inline constexpr int kSegmentTokens = 1024;  // deterministic plans cut only at multiples of this
 
 // Which keys of a run a row sees: key p is visible iff row_pos - window < p <= row_pos.
 struct Band {
@@ -31,18 +35,26 @@ struct Band {
   friend bool operator==(const Band&, const Band&) = default;
 };
 
-// Query heads [begin, end), all of one KV head.
+// Query heads [begin, end): some of one KV head, or all of several.
 struct HeadRange {
-  int32_t kv_head = 0;
   int32_t begin = 0;
   int32_t end = 0;
   friend bool operator==(const HeadRange&, const HeadRange&) = default;
 };
 
+// Where the consecutive positions [kv_begin, kv_end) lie: *refs holds kv_begin, and the refs behind
+// it hold what follows. Borrowed from the tree: good until it changes.
+struct Stretch {
+  const PanelRef* refs = nullptr;
+  Position kv_begin = 0;
+  Position kv_end = 0;
+  bool on_grid = false;  // one ref for each panel of the grid, as trees keep them
+};
+
 // These KV positions are seen by these rows in these heads.
 struct Run {
-  uint32_t ref_begin = 0;  // into Plan::refs; the refs cover [kv_begin, kv_begin + kv_len)
-  uint32_t ref_count = 0;
+  uint32_t stretch_begin = 0;  // into Plan::stretches, which cover [kv_begin, kv_begin + kv_len)
+  uint32_t stretch_count = 0;
   Position kv_begin = 0;
   int32_t kv_len = 0;
   uint32_t row_begin = 0;
@@ -51,30 +63,43 @@ struct Run {
   Band band;
 };
 
-// A part of a run sized for one worker.
+// A part of a run. Each of its KV heads is one worker's work.
 struct WorkItem {
   static constexpr uint32_t kFinal = std::numeric_limits<uint32_t>::max();
   uint32_t run = 0;
-  uint32_t ref_begin = 0;  // into Plan::refs: the ref that holds kv_begin
+  uint32_t stretch = 0;    // into Plan::stretches: the one that holds kv_begin
+  uint32_t ref = 0;        // of that stretch: the one that holds kv_begin
   Position kv_begin = 0;   // [kv_begin, kv_end), absolute, within the run
   Position kv_end = 0;
   uint32_t row_begin = 0;  // [row_begin, row_end), absolute, within the run
   uint32_t row_end = 0;
-  uint32_t partial = kFinal;  // kFinal: these are all keys of these rows; else index of a partial
-  uint64_t cost = 0;          // relative; items are listed with the largest first
+  uint32_t partial = kFinal;  // kFinal: these are all keys of these rows; else index of a partial,
+                              // which may hold more rows than these
+  uint64_t cost = 0;          // of one KV head, relative; items are listed with the largest first
 };
 
-// State of unfinished rows: o [rows][heads][head_dim] (not divided by l), m and l [rows][heads],
-// all f32, at these offsets (in floats) of the executor's workspace.
+// State of unfinished rows, all f32: o [KV head][row][head][head_dim] (not divided by l), m and l
+// [KV head][row][head], at these offsets (in floats) of the executor's workspace. `head` counts
+// those of one KV head.
 struct Partial {
   uint32_t row_begin = 0;
   uint32_t row_end = 0;
   HeadRange heads;
   uint64_t o_offset = 0;
   uint64_t ml_offset = 0;  // m first, then l
+
+  uint64_t states() const { return uint64_t{row_end - row_begin} * (heads.end - heads.begin); }
+  // Index of (row, head) among the states, with `group` query heads for each KV head.
+  uint64_t state(uint32_t row, int head, int group) const {
+    const int own = head - heads.begin;
+    const int of_each = std::min(group, heads.end - heads.begin);
+    return (uint64_t{row_end - row_begin} * (own / of_each) + (row - row_begin)) * of_each +
+           own % of_each;
+  }
 };
 
-// Folds partials, in the order listed, into the final output of rows [row_begin, row_end).
+// Folds partials, in the order listed, into the final output of rows [row_begin, row_end). A
+// partial may hold more rows than these, and is then in several lists.
 struct Merge {
   uint32_t row_begin = 0;
   uint32_t row_end = 0;
@@ -83,8 +108,20 @@ struct Merge {
   uint32_t list_count = 0;
 };
 
+// What planners note on their way; kept for its capacity.
+struct PlannerScratch {
+  struct Node {
+    uint32_t sequences = 0;  // that end in it or below
+    uint32_t reads = 0;      // of its KV, were each of these by itself
+    Position covered = 0;    // keys before it are in partials
+    uint32_t partials = 0;   // the last of their list
+  };
+  std::vector<Node> nodes;              // as TreeView::nodes
+  std::vector<uint32_t> partial_lists;  // see PartialLists
+};
+
 struct Plan {
-  std::vector<PanelRef> refs;
+  std::vector<Stretch> stretches;
   std::vector<Run> runs;
   std::vector<WorkItem> items;
   std::vector<Partial> partials;
@@ -92,7 +129,8 @@ struct Plan {
   std::vector<uint32_t> merge_lists;
   std::vector<Position> row_pos;  // [n_rows] absolute position of each row
   uint64_t workspace_floats = 0;  // what the partials need
-  uint64_t kv_tokens_read = 0;    // positions read, summed over items of KV head 0
+  uint64_t kv_tokens_read = 0;    // positions read by each KV head, summed over items
+  PlannerScratch scratch;
 
   void clear();  // empties, keeps capacity
 };
@@ -104,8 +142,7 @@ struct NodeView {
   uint32_t parent = kNoParent;
   Position kv_begin = 0;
   int32_t kv_len = 0;
-  uint32_t ref_begin = 0;  // into TreeView::refs
-  uint32_t ref_count = 0;
+  std::span<const PanelRef> refs = {};  // cover [kv_begin, kv_begin + kv_len)
   uint32_t row_begin = 0;  // rows that see this node, wholly or up to a band
   uint32_t row_end = 0;
 };
@@ -120,7 +157,6 @@ struct SequenceView {
 
 struct TreeView {
   std::span<const NodeView> nodes;
-  std::span<const PanelRef> refs;
   std::span<const SequenceView> sequences;  // row intervals ascend and tile [0, n_rows)
   std::span<const Position> row_pos;        // [n_rows]
 };
@@ -132,15 +168,25 @@ struct RowShape {
   int32_t window = Band::kCausal;  // of this layer group
 };
 
+// What a planner weighs, in the time that one packed row (row x head) takes for one key.
+struct PlanCosts {
+  double read = 8;      // to read K and V of a key
+  double partial = 16;  // to write and fold the unfinished state of a packed row
+  double item = 500;    // to begin a piece of work
+};
+
 struct DeviceDescription {
   int n_workers = 1;
-  int prefill_row_tile = 64;  // rows of one item where a sequence has many
+  int prefill_row_tile = 64;   // rows of one item where a sequence has many
+  bool deterministic = true;   // cut only where a row's result cannot tell
+  PlanCosts costs = {};
 };
 
 enum class PlanMethod {
-  kAuto,   // the planner that is predicted fastest; today: paged
-  kDense,  // one sequence, blocks of rows against its whole path
-  kPaged,  // each sequence by itself, heads of a KV head packed
+  kAuto,      // node by node, what is predicted to be fastest
+  kDense,     // one sequence, blocks of rows against its whole path
+  kPaged,     // each sequence by itself, heads of a KV head packed
+  kTwoPhase,  // shared nodes chunk by chunk for all their rows, then each sequence by itself
 };
 
 // Fills `plan` (cleared first, capacity reused with slack: steps that grow by a few tokens do not
@@ -148,6 +194,38 @@ enum class PlanMethod {
 // every visible (row, position, head) is covered once; a row that sees no key still has an item.
 void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
                const DeviceDescription& device, Plan& plan);
+
+// Where the positions of a work item lie, panel by panel. Runs on into the rest of the item's run.
+class RefWalk {
+ public:
+  RefWalk(const Plan& plan, const WorkItem& item)
+      : stretch_(plan.stretches.data() + item.stretch), ref_(item.ref), position_(item.kv_begin) {}
+
+  // Positions [begin, end) in the slots of `panel` that their grid gives them.
+  struct Part {
+    PanelId panel = 0;
+    Position begin = 0;
+    Position end = 0;
+  };
+  // Requires position() within the item's run.
+  Part next() {
+    const PanelRef& ref = stretch_->refs[ref_++];
+    const Position ref_end = position_ - position_ % kPanelTokens + ref.slot_end;
+    const Part part{ref.panel, position_, std::min(ref_end, stretch_->kv_end)};
+    position_ = part.end;
+    if (position_ == stretch_->kv_end) {
+      ++stretch_;
+      ref_ = 0;
+    }
+    return part;
+  }
+  Position position() const { return position_; }
+
+ private:
+  const Stretch* stretch_;
+  uint32_t ref_;
+  Position position_;
+};
 
 // The plan as text, one line for each run, item and merge; stable, for golden tests and people.
 std::string to_text(const Plan& plan);

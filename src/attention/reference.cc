@@ -40,12 +40,11 @@ class ReferenceExecutor final : public AttentionExecutor {
 
 std::vector<Key> keys_of(const Plan& plan, const WorkItem& item) {
   std::vector<Key> keys;
-  uint32_t ref = item.ref_begin;
-  Position position = item.kv_begin;
-  while (position < item.kv_end) {
-    const PanelRef& r = plan.refs[ref++];
-    for (int slot = position % kPanelTokens; slot < r.slot_end && position < item.kv_end; ++slot) {
-      keys.push_back({position++, r.panel, slot});
+  RefWalk walk(plan, item);
+  while (walk.position() < item.kv_end) {
+    const RefWalk::Part part = walk.next();
+    for (Position p = part.begin; p < std::min(part.end, item.kv_end); ++p) {
+      keys.push_back({p, part.panel, p % kPanelTokens});
     }
   }
   return keys;
@@ -118,12 +117,11 @@ struct PartialSlot {
 };
 
 PartialSlot partial_slot(std::vector<double>& workspace, const Partial& partial, uint32_t row,
-                         int head, int head_dim) {
-  const size_t heads = partial.heads.end - partial.heads.begin;
-  const size_t packed = (row - partial.row_begin) * heads + (head - partial.heads.begin);
+                         int head, const AttendInputs& in) {
+  const uint64_t state = partial.state(row, head, in.n_heads / in.kv.shape.n_kv_heads);
   double* ml = workspace.data() + partial.ml_offset;
-  return {workspace.data() + partial.o_offset + packed * head_dim, ml + packed,
-          ml + (partial.row_end - partial.row_begin) * heads + packed};
+  return {workspace.data() + partial.o_offset + state * in.kv.shape.head_dim, ml + state,
+          ml + partial.states() + state};
 }
 
 void ReferenceExecutor::prepare(const Plan& plan, const KvShape&, int) {
@@ -139,13 +137,14 @@ void ReferenceExecutor::attend(const Plan& plan, const AttendInputs& in, const A
     for (uint32_t row = item.row_begin; row < item.row_end; ++row) {
       for (int head = run.heads.begin; head < run.heads.end; ++head) {
         const float* q = in.q + (size_t{row} * in.n_heads + head) * dim;
-        const State state = attend_row(keys, run.band, plan.row_pos[row], q, run.heads.kv_head, in);
+        const int kv_head = head / (in.n_heads / in.kv.shape.n_kv_heads);
+        const State state = attend_row(keys, run.band, plan.row_pos[row], q, kv_head, in);
         if (item.partial == WorkItem::kFinal) {
           write_final(state, row, head, in, out);
           continue;
         }
         const PartialSlot slot =
-            partial_slot(workspace_, plan.partials[item.partial], row, head, dim);
+            partial_slot(workspace_, plan.partials[item.partial], row, head, in);
         std::copy(state.o.begin(), state.o.end(), slot.o);
         *slot.m = state.m;
         *slot.l = state.l;
@@ -159,7 +158,7 @@ void ReferenceExecutor::attend(const Plan& plan, const AttendInputs& in, const A
         state.o.assign(dim, 0.0);
         for (uint32_t i = 0; i < merge.list_count; ++i) {
           const Partial& partial = plan.partials[plan.merge_lists[merge.list_begin + i]];
-          const PartialSlot slot = partial_slot(workspace_, partial, row, head, dim);
+          const PartialSlot slot = partial_slot(workspace_, partial, row, head, in);
           merge_into(state, {{slot.o, slot.o + dim}, *slot.m, *slot.l});
         }
         write_final(state, row, head, in, out);

@@ -98,8 +98,8 @@ inline void store_kv(DType type, const float* values, int head_dim, int slot, in
 struct Case {
   KvShape shape;
   int n_heads = 0;
-  std::vector<NodeView> nodes;
-  std::vector<PanelRef> refs;
+  std::vector<NodeView> nodes;               // their refs are those of view()
+  std::vector<std::vector<PanelRef>> refs;  // by node
   std::vector<SequenceView> sequences;
   std::vector<Position> row_pos;
   std::vector<float> q;
@@ -109,7 +109,11 @@ struct Case {
   std::vector<std::byte> k;  // [kv_head][panel]
   std::vector<std::byte> v;
 
-  TreeView view() const { return {nodes, refs, sequences, row_pos}; }
+  // Good until the case changes or moves.
+  TreeView view() {
+    for (size_t n = 0; n < nodes.size(); ++n) nodes[n].refs = refs[n];
+    return {nodes, sequences, row_pos};
+  }
   RowShape row_shape(int32_t window = Band::kCausal) const {
     return {n_heads, shape.n_kv_heads, shape.head_dim, window};
   }
@@ -131,23 +135,24 @@ struct Case {
 inline void lay_out(Case& c, uint32_t seed, double split_probability) {
   std::mt19937 random(seed);
   std::uniform_real_distribution<double> unit(0, 1);
-  c.refs.clear();
+  c.refs.assign(c.nodes.size(), {});
   PanelId n_panels = 0;
-  for (NodeView& node : c.nodes) {
-    node.ref_begin = static_cast<uint32_t>(c.refs.size());
+  for (size_t n = 0; n < c.nodes.size(); ++n) {
+    const NodeView& node = c.nodes[n];
     for (Position p = node.kv_begin; p < node.kv_begin + node.kv_len; ++p) {
       const uint8_t slot = p % kPanelTokens;
       if (p == node.kv_begin || slot == 0 || unit(random) < split_probability) {
-        c.refs.push_back({n_panels++, slot, slot});
+        c.refs[n].push_back({n_panels++, slot, slot});
       }
-      ++c.refs.back().slot_end;
+      ++c.refs[n].back().slot_end;
     }
-    node.ref_count = static_cast<uint32_t>(c.refs.size()) - node.ref_begin;
   }
   std::vector<PanelId> shuffled(n_panels);
   for (PanelId i = 0; i < n_panels; ++i) shuffled[i] = i;
   std::shuffle(shuffled.begin(), shuffled.end(), random);
-  for (PanelRef& ref : c.refs) ref.panel = shuffled[ref.panel];
+  for (std::vector<PanelRef>& of_node : c.refs) {
+    for (PanelRef& ref : of_node) ref.panel = shuffled[ref.panel];
+  }
 
   const int dim = c.shape.head_dim;
   c.k.assign(size_t{n_panels} * c.shape.k_panel_bytes() * c.shape.n_kv_heads, std::byte{0xff});
@@ -155,8 +160,7 @@ inline void lay_out(Case& c, uint32_t seed, double split_probability) {
   const KvPlanes planes = c.planes();
   for (size_t n = 0; n < c.nodes.size(); ++n) {
     size_t stored = c.node_store[n];
-    for (uint32_t r = 0; r < c.nodes[n].ref_count; ++r) {
-      const PanelRef& ref = c.refs[c.nodes[n].ref_begin + r];
+    for (const PanelRef& ref : c.refs[n]) {
       for (int slot = ref.slot_begin; slot < ref.slot_end; ++slot, ++stored) {
         for (int head = 0; head < c.shape.n_kv_heads; ++head) {
           for (int d = 0; d < dim; ++d) {

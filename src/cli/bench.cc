@@ -12,13 +12,6 @@
 namespace banyan {
 namespace {
 
-Result<PlanMethod> parse_method(const std::string& text) {
-  for (const PlanMethod method : {PlanMethod::kAuto, PlanMethod::kPaged}) {
-    if (text == name(method)) return method;
-  }
-  return bad_input(fmt::format("--method is \"{}\", expected auto or paged", text));
-}
-
 Result<void> check_counts(const char* option, const std::vector<int>& counts, int least) {
   for (const int count : counts) {
     if (count < least || count > (1 << 24)) {
@@ -106,7 +99,7 @@ Result<int> bench_decode_main(const DecodeOptions& o) {
   BANYAN_TRY(check_counts("-npl", o.npl, 1));
   std::vector<PlanMethod> methods;
   for (const std::string& text : o.methods) {
-    auto method = parse_method(text);
+    auto method = parse_plan_method(text);
     if (!method) return method.error();
     methods.push_back(*method);
   }

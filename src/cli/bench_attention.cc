@@ -79,15 +79,9 @@ Result<AttentionCase> base_case(const AttentionOptions& o, const std::string& kv
 }
 
 Result<PlanMethod> parse_method(const std::string& text, int n_rows) {
-  for (const PlanMethod method : {PlanMethod::kAuto, PlanMethod::kPaged}) {
-    if (text == name(method)) return method;
-  }
-  if (text == name(PlanMethod::kDense)) {
-    if (n_rows == 1) return PlanMethod::kDense;
-    return bad_input(fmt::format("--method dense is for --rows 1, and --rows is {}", n_rows));
-  }
-  return bad_input(
-      fmt::format("--method is \"{}\", expected auto or paged, or dense with --rows 1", text));
+  if (text != name(PlanMethod::kDense)) return parse_plan_method(text);
+  if (n_rows == 1) return PlanMethod::kDense;
+  return bad_input(fmt::format("--method dense is for --rows 1, and --rows is {}", n_rows));
 }
 
 Result<std::vector<Job>> decode_jobs(const AttentionOptions& o) {

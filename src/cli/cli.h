@@ -81,6 +81,8 @@ Result<Isa> isa_from_environment();
 Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options,
                                             bool with_tokenizer = true);
 LogLevel log_level(const CommonOptions& options);
+// A value of --method, for any number of sequences.
+Result<PlanMethod> parse_plan_method(const std::string& text);
 Result<DType> parse_kv_type(const std::string& option, const std::string& text);
 
 // --- output.cc

@@ -79,6 +79,14 @@ void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
   app.add_option("--yarn-beta-fast", o.yarn_beta_fast, "beta of high frequencies")->group(group);
 }
 
+Result<PlanMethod> parse_plan_method(const std::string& text) {
+  for (const PlanMethod method : {PlanMethod::kAuto, PlanMethod::kPaged, PlanMethod::kTwoPhase}) {
+    if (text == name(method)) return method;
+  }
+  return bad_input(
+      fmt::format("--method is \"{}\", expected auto, paged or two-phase", text));
+}
+
 Result<DType> parse_kv_type(const std::string& option, const std::string& text) {
   if (text == "f32") return DType::kF32;
   if (text == "f16") return DType::kF16;

@@ -63,7 +63,7 @@ TEST(AttentionWorkload, TreeHasASharedNodeAndOneNodeForEachRow) {
   EXPECT_EQ(tree.nodes[0].row_end, 5u);
   EXPECT_EQ(tree.nodes[3].parent, 0u);
   EXPECT_EQ(tree.nodes[3].kv_begin, 37);
-  EXPECT_EQ(tree.refs[tree.nodes[3].ref_begin].slot_begin, 37 % 16);
+  EXPECT_EQ(tree.nodes[3].refs[0].slot_begin, 37 % 16);
   for (const Position position : tree.row_pos) EXPECT_EQ(position, 37 + 21 - 1);
 }
 

@@ -38,8 +38,7 @@ std::vector<PanelRef> path_of(const TreeView& tree, uint32_t row) {
   std::vector<PanelRef> path;
   for (auto n = nodes.rbegin(); n != nodes.rend(); ++n) {
     const NodeView& node = tree.nodes[*n];
-    const auto begin = tree.refs.begin() + node.ref_begin;
-    path.insert(path.end(), begin, begin + node.ref_count);
+    path.insert(path.end(), node.refs.begin(), node.refs.end());
   }
   return path;
 }

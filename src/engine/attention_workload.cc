@@ -145,18 +145,18 @@ bool AttentionWorkload::add_node(uint32_t parent, Position begin, int32_t length
   NodeView node{.parent = parent,
                 .kv_begin = begin,
                 .kv_len = length,
-                .ref_begin = static_cast<uint32_t>(refs_.size()),
                 .row_begin = row_begin,
                 .row_end = row_end};
+  std::vector<PanelRef>& refs = refs_.emplace_back();
   for (Position position = begin; position < begin + length;) {
     const int slot = position % kPanelTokens;
     const int slots = std::min(kPanelTokens - slot, begin + length - position);
     const std::optional<PanelId> panel = pool_.allocate();
     if (!panel) return false;
-    refs_.push_back({*panel, static_cast<uint8_t>(slot), static_cast<uint8_t>(slot + slots)});
+    refs.push_back({*panel, static_cast<uint8_t>(slot), static_cast<uint8_t>(slot + slots)});
     position += slots;
   }
-  node.ref_count = static_cast<uint32_t>(refs_.size()) - node.ref_begin;
+  node.refs = refs;
   nodes_.push_back(node);
   return true;
 }
@@ -210,7 +210,7 @@ RowShape AttentionWorkload::row_shape() const {
   return {.n_heads = shape_.n_heads, .n_kv_heads = shape_.n_kv_heads, .head_dim = shape_.head_dim};
 }
 
-TreeView AttentionWorkload::tree() const { return {nodes_, refs_, sequences_, row_pos_}; }
+TreeView AttentionWorkload::tree() const { return {nodes_, sequences_, row_pos_}; }
 
 AttendInputs AttentionWorkload::inputs(int layer) const {
   return {.q = q_.data(),

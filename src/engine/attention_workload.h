@@ -69,7 +69,7 @@ class AttentionWorkload {
   PanelPool pool_;
   AlignedArray<float> q_;  // [n_rows][n_heads][head_dim]
   std::vector<NodeView> nodes_;
-  std::vector<PanelRef> refs_;
+  std::vector<std::vector<PanelRef>> refs_;  // by node
   std::vector<SequenceView> sequences_;
   std::vector<Position> row_pos_;
 };

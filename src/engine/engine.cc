@@ -118,7 +118,7 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
               : make_reference_executor()),
       pool_(std::move(pool)),
       tree_(pool_),
-      steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads},
+      steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic},
              options_.plan_method, options_.max_rows) {
   if (options_.context == 0) options_.context = model_.hp.context_length;
 }

@@ -27,9 +27,12 @@ StepRunner::StepRunner(const Model& model, PanelPool& pool, KvTree& tree, StepDe
 }
 
 void StepRunner::reserve(int64_t positions) {
-  const auto refs = static_cast<size_t>(positions / kPanelTokens) + 64;  // and node borders
-  refs_.reserve(refs);
-  for (Plan& plan : plans_) plan.refs.reserve(refs);
+  const auto segments = static_cast<size_t>(positions / kSegmentTokens) + 64;
+  for (Plan& plan : plans_) {
+    plan.items.reserve(segments);
+    plan.partials.reserve(segments);
+    plan.merge_lists.reserve(segments);
+  }
 }
 
 // Positions that are learned one by one end somewhere.
@@ -82,7 +85,6 @@ void StepRunner::order_pieces(std::span<const Piece> pieces) {
 // Numbers the rows and lists the nodes that they see.
 void StepRunner::view_tree(std::span<const Piece> pieces) {
   nodes_.clear();
-  refs_.clear();
   sequences_.clear();
   positions_.clear();
   tokens_.clear();
@@ -106,9 +108,7 @@ void StepRunner::view_tree(std::span<const Piece> pieces) {
         view_index_[id] = static_cast<uint32_t>(nodes_.size());
         const KvTree::Node& node = tree_.node(id);
         nodes_.push_back({parent, node.begin, static_cast<int32_t>(node.tokens.size()),
-                          static_cast<uint32_t>(refs_.size()),
-                          static_cast<uint32_t>(node.refs.size()), row, row_end});
-        refs_.insert(refs_.end(), node.refs.begin(), node.refs.end());
+                          node.refs, row, row_end});
       }
       parent = view_index_[id];
       nodes_[parent].row_end = row_end;
@@ -139,7 +139,8 @@ Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
   order_pieces(pieces);
   view_tree(pieces);
   for (size_t group = 0; group < plans_.size(); ++group) {
-    make_plan(method_, {nodes_, refs_, sequences_, positions_}, shapes_[group], {device_.n_workers},
+    make_plan(method_, {nodes_, sequences_, positions_}, shapes_[group],
+              {.n_workers = device_.n_workers, .deterministic = device_.deterministic},
               plans_[group]);
     device_.attention->prepare(plans_[group], planes_[0].shape, shapes_[group].n_heads);
   }

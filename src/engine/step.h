@@ -30,6 +30,7 @@ struct StepDevice {
   Ops* ops = nullptr;
   AttentionExecutor* attention = nullptr;
   int n_workers = 1;
+  bool deterministic = false;  // plans whose results do not depend on how they are cut
 };
 
 // Runs steps for one model. Not thread safe; allocates nothing once steps of a size have been seen.
@@ -93,7 +94,6 @@ class StepRunner {
   std::vector<uint64_t> stamp_;       // by NodeId
   uint64_t current_stamp_ = 0;
   std::vector<NodeView> nodes_;
-  std::vector<PanelRef> refs_;
   std::vector<SequenceView> sequences_;
   std::vector<Position> positions_;
   std::vector<TokenId> tokens_;

@@ -36,12 +36,23 @@ class CpuExecutor final : public AttentionExecutor {
   AlignedArray<float> partials_;
 };
 
+// KV heads of a range of query heads, with `group` of these to each.
+struct KvHeads {
+  int begin;
+  int n;
+};
+KvHeads kv_heads(HeadRange heads, int group) {
+  return {heads.begin / group, (heads.end - 1) / group - heads.begin / group + 1};
+}
+
 // Whether the whole plan is not worth a worker's waking.
-bool is_small(const Plan& plan, int head_dim) {
-  if (plan.items.size() == 1) return true;
+bool is_small(const Plan& plan, int head_dim, int group) {
+  if (plan.items.size() == 1 && kv_heads(plan.runs[plan.items[0].run].heads, group).n == 1) {
+    return true;
+  }
   uint64_t products = 0;
   for (const WorkItem& item : plan.items) {
-    products += item.cost * head_dim;
+    products += item.cost * head_dim * kv_heads(plan.runs[item.run].heads, group).n;
     if (products > kAloneLimit) return false;
   }
   return true;
@@ -60,15 +71,25 @@ void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendO
   const auto last = std::ranges::max_element(plan.row_pos);
   const int64_t most_keys = last == plan.row_pos.end() ? 0 : int64_t{*last} + 1;
   const AttendCall call{&kernels_, bf16_, &plan, &in, &out, partials_.data(), most_keys};
-  const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim);
-  // Every worker takes the next piece; pieces are listed with the largest first.
-  const auto for_each = [&](const auto& pieces, auto work) {
+  const int group = in.n_heads / in.kv.shape.n_kv_heads;
+  const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim, group);
+  // Every worker takes the next KV head of the next piece; pieces are listed with the largest
+  // first.
+  const auto for_each = [&](const auto& pieces, auto heads_of, auto work) {
     std::atomic<size_t> next{0};
     const auto worker = [&](int index) {
-      while (true) {
-        const size_t i = next.fetch_add(1, std::memory_order_relaxed);
-        if (i >= pieces.size()) return;
-        work(call, pieces[i], scratch_[index]);
+      size_t piece = 0;
+      size_t first = 0;  // units before those of `piece`
+      while (piece < pieces.size()) {
+        const size_t unit = next.fetch_add(1, std::memory_order_relaxed);
+        KvHeads heads = kv_heads(heads_of(pieces[piece]), group);
+        while (unit >= first + heads.n) {
+          first += heads.n;
+          if (++piece == pieces.size()) return;
+          heads = kv_heads(heads_of(pieces[piece]), group);
+        }
+        const int kv_head = heads.begin + static_cast<int>(unit - first);
+        work(call, pieces[piece], kv_head, scratch_[index]);
       }
     };
     if (pieces.empty()) return;
@@ -78,8 +99,10 @@ void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendO
       pool_.run(worker);
     }
   };
-  for_each(plan.items, attend_item);
-  for_each(plan.merges, attend_merge);
+  for_each(
+      plan.items, [&](const WorkItem& item) { return plan.runs[item.run].heads; }, attend_item);
+  for_each(
+      plan.merges, [](const Merge& merge) { return merge.heads; }, attend_merge);
 }
 
 uint64_t CpuExecutor::workspace_bytes() const {

@@ -395,11 +395,9 @@ TEST_P(CpuExecutorOnEachIsa, FoldsPartialsOfWhichTheFirstHoldsSeveralSegments) {
     item.kv_begin = begin;
     item.kv_end = end;
     item.partial = static_cast<uint32_t>(plan.partials.size());
-    uint32_t ref = run.ref_begin;
-    for (Position p = 0; p < begin; ++ref) {
-      p += plan.refs[ref].slot_end - plan.refs[ref].slot_begin;
-    }
-    item.ref_begin = ref;
+    while (plan.stretches[item.stretch].kv_end <= begin) ++item.stretch;
+    const Position from = plan.stretches[item.stretch].kv_begin;
+    item.ref = static_cast<uint32_t>(begin / kPanelTokens - from / kPanelTokens);
     plan.items.insert(plan.items.begin(), item);  // out of order: items may run in any
     plan.merge_lists.push_back(item.partial);
     plan.partials.push_back({item.row_begin, item.row_end, run.heads, plan.workspace_floats,

@@ -29,7 +29,7 @@ void clear_states(const StateView& state, int n) {
   std::fill_n(state.l, n, 0.0f);
 }
 
-// Packed rows [begin, begin + n) of `heads` heads from row `row_begin` on.
+// Packed rows [begin, begin + n) of `heads` heads, all of one KV head, from row `row_begin` on.
 struct PackedRows {
   uint32_t row_begin = 0;
   HeadRange heads;
@@ -55,14 +55,20 @@ void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, int he
   }
 }
 
-// Where a partial keeps the states of `rows`.
+// Where a partial keeps the states of `rows`, which follow each other there.
 StateView partial_states(const AttendCall& call, const Partial& partial, const PackedRows& rows) {
   const size_t head_dim = call.in->kv.shape.head_dim;
-  const size_t first = (rows.row_begin - partial.row_begin) * rows.n_heads() + rows.begin;
-  const size_t total = (partial.row_end - partial.row_begin) * rows.n_heads();
+  const int group = call.in->n_heads / call.in->kv.shape.n_kv_heads;
+  const uint64_t first = partial.state(rows.row_begin, rows.heads.begin, group) + rows.begin;
   float* ml = call.workspace + partial.ml_offset;
   return {call.workspace + partial.o_offset + first * head_dim, head_dim, ml + first,
-          ml + total + first};
+          ml + partial.states() + first};
+}
+
+// The query heads of KV head `kv_head` that are among `heads`.
+HeadRange heads_of(const AttendCall& call, HeadRange heads, int kv_head) {
+  const int group = call.in->n_heads / call.in->kv.shape.n_kv_heads;
+  return {std::max(heads.begin, kv_head * group), std::min(heads.end, (kv_head + 1) * group)};
 }
 
 void write_outputs(const AttendCall& call, const PackedRows& rows, const StateView& state) {
@@ -124,14 +130,13 @@ bool suits_bf16(int n_rows, const AttendCall& call, Band band, const Position* r
 // Walks an item's refs block by block.
 class BlockReader {
  public:
-  BlockReader(const AttendCall& call, const WorkItem& item, int n_rows, WorkerScratch& scratch)
+  BlockReader(const AttendCall& call, const WorkItem& item, int kv_head, int n_rows,
+              WorkerScratch& scratch)
       : call_(call),
         item_(item),
-        kv_head_(call.plan->runs[item.run].heads.kv_head),
+        kv_head_(kv_head),
         shape_(call.in->kv.shape),
-        refs_(call.plan->refs.data()),
-        ref_(item.ref_begin),
-        position_(item.kv_begin),
+        walk_(*call.plan, item),
         k_scaled_(shape_.k_type == DType::kQ8_0),
         v_scaled_(shape_.v_type == DType::kQ8_0),
         n_scales_(scale_blocks(shape_.head_dim) * kPanelTokens),
@@ -146,34 +151,32 @@ class BlockReader {
   // The block that begins at `begin`; blocks are asked for in order, none left out.
   ReadBlock read(Position begin) {
     const Position end = std::min(begin + kBlockTokens, item_.kv_end);
-    const uint32_t first = ref_;
-    const Position first_position = position_;
-    KvBlock block{.panel_begin = (position_ - begin) / kPanelTokens,
+    KvBlock block{.panel_begin = (walk_.position() - begin) / kPanelTokens,
                   .panel_end = (end - 1 - begin) / kPanelTokens + 1,
                   .k_type = shape_.k_type,
                   .v_type = shape_.v_type,
                   .v_stride = size_t(shape_.head_dim)};
-    while (position_ < end) {
-      const PanelRef& ref = refs_[ref_++];
-      const int panel = (position_ - begin) / kPanelTokens;
-      block.k[panel] = call_.in->kv.k_panel(kv_head_, ref.panel);
-      block.v[panel] = call_.in->kv.v_panel(kv_head_, ref.panel);
+    n_parts_ = 0;
+    while (walk_.position() < end) {
+      const RefWalk::Part part = parts_[n_parts_++] = walk_.next();
+      const int panel = (part.begin - begin) / kPanelTokens;
+      block.k[panel] = call_.in->kv.k_panel(kv_head_, part.panel);
+      block.v[panel] = call_.in->kv.v_panel(kv_head_, part.panel);
       if (k_scaled_) block.k_scales[panel] = scales(block.k[panel]);
       if (v_scaled_) block.v_scales[panel] = scales(block.v[panel]);
-      position_ += ref.slot_end - position_ % kPanelTokens;
     }
     // A grid panel that is held in parts by several refs is put together in the scratch.
-    const bool whole = ref_ - first == uint32_t(block.panel_end - block.panel_begin);
+    const bool whole = n_parts_ == block.panel_end - block.panel_begin;
     ReadBlock result;
-    uint32_t f32_refs_end = ref_;
-    if (bf16_ != nullptr && whole && pack_bf16(first, first_position, block, result.bf16)) {
+    int f32_parts = n_parts_;
+    if (bf16_ != nullptr && whole && pack_bf16(block, result.bf16)) {
       result.f32_end = begin == 0 ? kFirstKeysInF32 : 0;
       block.panel_end = std::min(block.panel_end, result.f32_end / kPanelTokens);
       if (block.panel_begin >= block.panel_end) return result;
-      f32_refs_end = first + (block.panel_end - block.panel_begin);
+      f32_parts = block.panel_end - block.panel_begin;
     }
-    if (k_convert_ || !whole) pack_k(begin, first, f32_refs_end, first_position, block);
-    if (v_convert_ || !whole) pack_v(begin, first, f32_refs_end, first_position, block);
+    if (k_convert_ || !whole) pack_k(begin, f32_parts, block);
+    if (v_convert_ || !whole) pack_v(begin, f32_parts, block);
     if (fetches_ahead_ && !v_convert_ && whole) look_ahead(block);
     result.f32 = block;
     return result;
@@ -182,78 +185,79 @@ class BlockReader {
   bool may_read_bf16() const { return bf16_ != nullptr; }
 
  private:
-  // False if values of V are not finite.
-  bool pack_bf16(uint32_t ref, Position position, const KvBlock& block, Bf16Block& pairs) const {
+  // False if values of V are not finite. Requires one part for each panel.
+  bool pack_bf16(const KvBlock& block, Bf16Block& pairs) const {
     const size_t k_size = size_t(n_pairs(shape_.head_dim)) * kPanelTokens;
     const size_t stride = padded(shape_.head_dim);
     pairs.panel_begin = block.panel_begin;
     pairs.panel_end = block.panel_end;
     pairs.v_stride = stride;
-    for (int panel = block.panel_begin; panel < block.panel_end; ++panel, ++ref) {
-      const int slot = position % kPanelTokens;
-      const int slot_end = refs_[ref].slot_end;
+    for (int panel = block.panel_begin; panel < block.panel_end; ++panel) {
+      const Slots slots = slots_of(parts_[panel - block.panel_begin]);
       uint32_t* k = scratch_.k_pairs + panel * k_size;
       uint32_t* v = scratch_.v_pairs + panel * stride * (kPanelTokens / 2);
       bf16_->pack_k(shape_.k_type, block.k[panel], shape_.head_dim, k);
-      if (!bf16_->pack_v(shape_.v_type, block.v[panel], shape_.head_dim, slot, slot_end, stride,
-                         v)) {
+      if (!bf16_->pack_v(shape_.v_type, block.v[panel], shape_.head_dim, slots.begin, slots.end,
+                         stride, v)) {
         return false;
       }
       pairs.k[panel] = k;
       pairs.v[panel] = v;
-      position += slot_end - slot;
     }
     return true;
   }
 
-  // Few rows wait for memory. Where refs split panels this names some panels twice or too early,
-  // which costs nothing.
+  // Few rows wait for memory.
   void look_ahead(KvBlock& block) const {
-    for (int panel = 0; panel < kBlockPanels; ++panel) {
-      if (position_ + panel * kPanelTokens >= item_.kv_end) return;
-      const PanelId id = refs_[ref_ + panel].panel;
+    RefWalk ahead = walk_;
+    for (int panel = 0; panel < kBlockPanels && ahead.position() < item_.kv_end; ++panel) {
+      const PanelId id = ahead.next().panel;
       block.ahead_k[panel] = call_.in->kv.k_panel(kv_head_, id);
       block.ahead_v[panel] = call_.in->kv.v_panel(kv_head_, id);
       block.fetches_ahead = true;
     }
   }
 
-  void pack_k(Position begin, uint32_t ref, uint32_t ref_end, Position position, KvBlock& block) {
-    for (; ref < ref_end; ++ref) {
-      const PanelRef& r = refs_[ref];
-      const int panel = (position - begin) / kPanelTokens;
-      const int slot = position % kPanelTokens;
+  void pack_k(Position begin, int n_parts, KvBlock& block) {
+    for (int i = 0; i < n_parts; ++i) {
+      const int panel = (parts_[i].begin - begin) / kPanelTokens;
+      const Slots slots = slots_of(parts_[i]);
       float* to = scratch_.k_block + size_t(panel) * shape_.head_dim * kPanelTokens;
-      const void* from = call_.in->kv.k_panel(kv_head_, r.panel);
-      call_.kernels->pack_k(shape_.k_type, from, shape_.head_dim, slot, r.slot_end, to);
+      const void* from = call_.in->kv.k_panel(kv_head_, parts_[i].panel);
+      call_.kernels->pack_k(shape_.k_type, from, shape_.head_dim, slots.begin, slots.end, to);
       block.k[panel] = to;
       if (k_scaled_) {
-        block.k_scales[panel] =
-            join_scales(from, slot, r.slot_end, scratch_.k_scales + panel * n_scales_);
+        block.k_scales[panel] = join_scales(from, slots, scratch_.k_scales + panel * n_scales_);
       }
-      position += r.slot_end - slot;
     }
     block.k_type = DType::kF32;
   }
 
-  void pack_v(Position begin, uint32_t ref, uint32_t ref_end, Position position, KvBlock& block) {
+  void pack_v(Position begin, int n_parts, KvBlock& block) {
     const size_t stride = padded(shape_.head_dim);
-    for (; ref < ref_end; ++ref) {
-      const PanelRef& r = refs_[ref];
-      const int panel = (position - begin) / kPanelTokens;
-      const int slot = position % kPanelTokens;
+    for (int i = 0; i < n_parts; ++i) {
+      const int panel = (parts_[i].begin - begin) / kPanelTokens;
+      const Slots slots = slots_of(parts_[i]);
       float* to = scratch_.v_block + size_t(panel) * kPanelTokens * stride;
-      const void* from = call_.in->kv.v_panel(kv_head_, r.panel);
-      call_.kernels->pack_v(shape_.v_type, from, shape_.head_dim, slot, r.slot_end, stride, to);
+      const void* from = call_.in->kv.v_panel(kv_head_, parts_[i].panel);
+      call_.kernels->pack_v(shape_.v_type, from, shape_.head_dim, slots.begin, slots.end, stride,
+                            to);
       block.v[panel] = to;
       if (v_scaled_) {
-        block.v_scales[panel] =
-            join_scales(from, slot, r.slot_end, scratch_.v_scales + panel * n_scales_);
+        block.v_scales[panel] = join_scales(from, slots, scratch_.v_scales + panel * n_scales_);
       }
-      position += r.slot_end - slot;
     }
     block.v_type = DType::kF32;
     block.v_stride = stride;
+  }
+
+  struct Slots {
+    int begin;
+    int end;
+  };
+  static Slots slots_of(const RefWalk::Part& part) {
+    const int begin = part.begin % kPanelTokens;
+    return {begin, begin + (part.end - part.begin)};
   }
 
   const uint16_t* scales(const void* panel) const {
@@ -262,10 +266,10 @@ class BlockReader {
   }
 
   // Copies the scales of some slots beside those of others.
-  const uint16_t* join_scales(const void* panel, int slot_begin, int slot_end, uint16_t* to) const {
+  const uint16_t* join_scales(const void* panel, Slots slots, uint16_t* to) const {
     const uint16_t* from = scales(panel);
     for (int i = 0; i < n_scales_; i += kPanelTokens) {
-      std::copy(from + i + slot_begin, from + i + slot_end, to + i + slot_begin);
+      std::copy(from + i + slots.begin, from + i + slots.end, to + i + slots.begin);
     }
     return to;
   }
@@ -274,9 +278,9 @@ class BlockReader {
   const WorkItem& item_;
   const int kv_head_;
   const KvShape& shape_;
-  const PanelRef* refs_;
-  uint32_t ref_;       // the next ref to read
-  Position position_;  // where it begins, or kv_begin within it
+  RefWalk walk_;                         // stands behind the block that was read last
+  RefWalk::Part parts_[kBlockTokens];  // of that block
+  int n_parts_ = 0;
   const bool k_scaled_;
   const bool v_scaled_;
   const int n_scales_;  // of a panel
@@ -317,8 +321,8 @@ bool find_visible(const WorkItem& item, Band band, Position begin, KeyRange part
   return seen != 0;
 }
 
-void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows& rows,
-                 WorkerScratch& scratch) {
+void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
+                 const PackedRows& rows, WorkerScratch& scratch) {
   const AttentionKernels& kernels = *call.kernels;
   const int head_dim = call.in->kv.shape.head_dim;
   const int columns = static_cast<int>(padded(head_dim));
@@ -327,7 +331,7 @@ void attend_pass(const AttendCall& call, const WorkItem& item, const PackedRows&
   clear_states(scratch.item, rows.n);
   clear_states(scratch.segment, rows.n);
 
-  BlockReader reader(call, item, rows.n, scratch);
+  BlockReader reader(call, item, kv_head, rows.n, scratch);
   if (reader.may_read_bf16()) {
     call.bf16->pack_q(scratch.q, rows.n, head_dim, scratch.q_pairs);
   }
@@ -400,23 +404,29 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   v_pairs = k_pairs + block_size;
 }
 
-void attend_item(const AttendCall& call, const WorkItem& item, WorkerScratch& scratch) {
-  for_each_pass(item.row_begin, item.row_end, call.plan->runs[item.run].heads,
+void attend_item(const AttendCall& call, const WorkItem& item, int kv_head,
+                 WorkerScratch& scratch) {
+  for_each_pass(item.row_begin, item.row_end,
+                heads_of(call, call.plan->runs[item.run].heads, kv_head),
                 call.in->kv.shape.head_dim,
-                [&](const PackedRows& rows) { attend_pass(call, item, rows, scratch); });
+                [&](const PackedRows& rows) { attend_pass(call, item, kv_head, rows, scratch); });
 }
 
-void attend_merge(const AttendCall& call, const Merge& merge, WorkerScratch& scratch) {
+void attend_merge(const AttendCall& call, const Merge& merge, int kv_head,
+                  WorkerScratch& scratch) {
   const int head_dim = call.in->kv.shape.head_dim;
-  for_each_pass(merge.row_begin, merge.row_end, merge.heads, head_dim, [&](const PackedRows& rows) {
-    clear_states(scratch.item, rows.n);
-    for (uint32_t i = 0; i < merge.list_count; ++i) {
-      const Partial& partial = call.plan->partials[call.plan->merge_lists[merge.list_begin + i]];
-      BANYAN_DCHECK(partial.heads == merge.heads, "a merge of other heads");
-      call.kernels->fold(partial_states(call, partial, rows), rows.n, head_dim, scratch.item);
-    }
-    write_outputs(call, rows, scratch.item);
-  });
+  for_each_pass(
+      merge.row_begin, merge.row_end, heads_of(call, merge.heads, kv_head), head_dim,
+      [&](const PackedRows& rows) {
+        clear_states(scratch.item, rows.n);
+        for (uint32_t i = 0; i < merge.list_count; ++i) {
+          const Partial& partial =
+              call.plan->partials[call.plan->merge_lists[merge.list_begin + i]];
+          BANYAN_DCHECK(partial.heads == merge.heads, "a merge of other heads");
+          call.kernels->fold(partial_states(call, partial, rows), rows.n, head_dim, scratch.item);
+        }
+        write_outputs(call, rows, scratch.item);
+      });
 }
 
 }  // namespace banyan

@@ -66,7 +66,8 @@ struct AttendCall {
   int64_t most_keys;  // that any row of the plan can see
 };
 
-void attend_item(const AttendCall& call, const WorkItem& item, WorkerScratch& scratch);
-void attend_merge(const AttendCall& call, const Merge& merge, WorkerScratch& scratch);
+// What one KV head of an item or a merge has to do; it must be among the heads of that.
+void attend_item(const AttendCall& call, const WorkItem& item, int kv_head, WorkerScratch& scratch);
+void attend_merge(const AttendCall& call, const Merge& merge, int kv_head, WorkerScratch& scratch);
 
 }  // namespace banyan

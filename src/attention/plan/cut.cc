@@ -2,261 +2,173 @@
 #include "attention/plan/cut.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
 
 namespace banyan {
 namespace {
 
-// To read a key costs about as much as to use it with this many packed rows (rows x heads).
+// To read a key costs about as much as to use it with this many packed rows (rows x heads), where
+// caches help.
 constexpr uint64_t kReadCost = 4;
 
-// A tile of at least this many packed rows is bound by arithmetic, not by reading KV: only smaller
-// ones are cut by segments. It also bounds the partials: 32 packed rows leave 32 * (head_dim + 2)
-// floats for each 2 * 1024 * head_dim elements of KV.
+// A tile of at least this many packed rows is bound by arithmetic, not by reading KV: of one
+// sequence only smaller ones are cut by keys.
 constexpr uint32_t kArithmeticBoundRows = 32;
 
 // Items for each worker that the largest may hold back: 8 bound the idle tail at 1/8 of the step.
 constexpr uint64_t kItemsPerWorker = 8;
 
-// Grows with slack, so that steps which add a token at a time reach a steady state.
-template <class T>
-void reserve_more(std::vector<T>& v, size_t extra) {
-  const size_t needed = v.size() + extra;
-  if (needed > v.capacity()) v.reserve(needed + needed / 2 + 64);
-}
+// Fewest keys of an item that was cut off: its partial costs a row as much as some 16 keys.
+constexpr int32_t kFewestKeys = 256;
 
-struct RowRange {
-  uint32_t begin = 0;
-  uint32_t end = 0;
-};
-
-struct KvRange {
-  Position begin = 0;
-  Position end = 0;
-};
-
-// Keys that any of the rows sees; begins at a panel border, which is also a border of refs.
-KvRange visible_keys(const TreeView& tree, const SequenceCut& cut, RowRange rows, int32_t window) {
+// Keys of the path that any of the rows sees, from `from` on; begins at a panel border or at
+// `from`.
+KvRange visible_keys(const TreeView& tree, const SequenceView& sequence, RowRange rows,
+                     Position from, int32_t window) {
+  const NodeView& leaf = tree.nodes[sequence.leaf];
+  const Position path_end = leaf.kv_begin + leaf.kv_len;
   const Position first = tree.row_pos[rows.begin];
   const Position last = tree.row_pos[rows.end - 1];
   const Position begin = first < window ? 0 : first - window + 1;
-  const Position aligned = std::max(cut.path_begin, begin - begin % kPanelTokens);
-  return {aligned, std::max(aligned, std::min(cut.path_end, last + 1))};
+  const Position aligned = std::max(from, begin - begin % kPanelTokens);
+  return {aligned, std::max(aligned, std::min(path_end, last + 1))};
 }
 
-uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv) {
-  const uint64_t packed = uint64_t{rows.end - rows.begin} * heads;
-  return (packed + kReadCost) * static_cast<uint64_t>(kv.end - kv.begin);
+uint32_t panels_between(Position begin, Position position) {
+  return static_cast<uint32_t>(position / kPanelTokens - begin / kPanelTokens);
 }
 
-uint32_t heads_per_kv_head(const RowShape& shape) { return shape.n_heads / shape.n_kv_heads; }
+// Of refs of which the first holds `begin`, the one that holds `position`.
+uint32_t find_ref(const PanelRef* refs, bool on_grid, Position begin, Position position) {
+  if (on_grid) return panels_between(begin, position);
+  uint32_t i = 0;
+  while (true) {
+    begin += refs[i].slot_end - begin % kPanelTokens;
+    if (position < begin) return i;
+    ++i;
+  }
+}
 
-// Appends the refs of [begin, path_end). Walks from the leaf up, because nodes know their parents
-// only, and fills from the back.
-void append_path_refs(const TreeView& tree, const SequenceCut& cut, Position begin, Plan& plan) {
-  const auto refs_needed = [&](const NodeView& node) {
-    if (node.kv_begin >= begin) return node.ref_count;
+// Appends the run of `rows` over `kv`, which lies on the path to `leaf`, and returns its index.
+uint32_t append_run(const TreeView& tree, uint32_t leaf, KvRange kv, RowRange rows,
+                    const RowShape& shape, Plan& plan) {
+  const auto first = static_cast<uint32_t>(plan.stretches.size());
+  if (!kv.empty()) {
+    // Nodes know their parents only, so the path comes from its end.
     uint32_t count = 0;
-    for (Position position = node.kv_begin + node.kv_len; position > begin; ++count) {
-      BANYAN_CHECK(count < node.ref_count, "refs do not cover their node");
-      const PanelRef& ref = tree.refs[node.ref_begin + node.ref_count - 1 - count];
-      position -= ref.slot_end - ref.slot_begin;
-    }
-    return count;
-  };
-  const auto for_each_node = [&](auto visit) {
-    for (uint32_t n = cut.sequence.leaf; n != NodeView::kNoParent; n = tree.nodes[n].parent) {
+    Position begin = kv.end;
+    for (uint32_t n = leaf; begin > kv.begin; n = tree.nodes[n].parent) {
+      BANYAN_CHECK(n != NodeView::kNoParent, "a path has a gap");
       const NodeView& node = tree.nodes[n];
-      if (node.kv_len > 0 && node.kv_begin + node.kv_len <= begin) return;
-      visit(node);
+      const Position end = std::min(begin, node.kv_begin + node.kv_len);
+      if (node.kv_len == 0 || node.kv_begin >= begin) continue;
+      BANYAN_CHECK(end == begin, "a path has a gap");
+      begin = std::max(kv.begin, node.kv_begin);
+      const Position last = node.kv_begin + node.kv_len - 1;
+      const bool on_grid = node.refs.size() == panels_between(node.kv_begin, last) + 1;
+      plan.stretches.push_back(
+          {node.refs.data() + find_ref(node.refs.data(), on_grid, node.kv_begin, begin), begin,
+           end, on_grid});
+      ++count;
     }
-  };
-  size_t total = 0;
-  for_each_node([&](const NodeView& node) { total += refs_needed(node); });
-  reserve_more(plan.refs, total);
-  plan.refs.resize(plan.refs.size() + total);
-  auto end = plan.refs.end();
-  for_each_node([&](const NodeView& node) {
-    const auto node_end = tree.refs.begin() + node.ref_begin + node.ref_count;
-    end = std::copy_backward(node_end - refs_needed(node), node_end, end);
-  });
-}
-
-// Room for the items of rows in tiles of `tile`, all of them split or none.
-void reserve_items(const SequenceCut& cut, KvRange kv, uint32_t tile, const RowShape& shape,
-                   Plan& plan) {
-  const uint32_t n_rows = cut.sequence.row_end - cut.sequence.row_begin;
-  const size_t n_tiles = size_t{n_rows + tile - 1} / tile * shape.n_kv_heads;
-  const bool may_split = tile == 1 || tile * heads_per_kv_head(shape) <= kArithmeticBoundRows;
-  const size_t n_segments = kv.end / kSegmentTokens - kv.begin / kSegmentTokens + 1;
-  reserve_more(plan.runs, shape.n_kv_heads);
-  reserve_more(plan.items, may_split ? n_tiles * n_segments : n_tiles);
-  if (!may_split) return;
-  reserve_more(plan.partials, n_tiles * n_segments);
-  reserve_more(plan.merge_lists, n_tiles * n_segments);
-  reserve_more(plan.merges, n_tiles);
-}
-
-// Finds refs by position, forwards.
-class RefCursor {
- public:
-  RefCursor(const Plan& plan, const Run& run)
-      : plan_(&plan), index_(run.ref_begin), begin_(run.kv_begin) {}
-
-  // The ref that holds `position`; positions must not fall from call to call.
-  uint32_t advance_to(Position position) {
-    while (true) {
-      const PanelRef& ref = plan_->refs[index_];
-      const Position end = begin_ + (ref.slot_end - ref.slot_begin);
-      if (position < end) return index_;
-      begin_ = end;
-      ++index_;
-    }
+    if (count > 1) std::reverse(plan.stretches.begin() + first, plan.stretches.end());
   }
-
- private:
-  const Plan* plan_;
-  uint32_t index_;
-  Position begin_;
-};
-
-// Appends the items of one tile of rows of run `run_index`: one final item, or one for each segment
-// with partials and their merge.
-void append_tile(uint32_t run_index, RowRange rows, KvRange kv, bool split, const RowShape& shape,
-                 RefCursor& tile_cursor, Plan& plan) {
-  if (kv.begin < kv.end) tile_cursor.advance_to(kv.begin);
-  RefCursor cursor = tile_cursor;  // the next tile begins before this one ends
-  const HeadRange heads = plan.runs[run_index].heads;
-  const uint32_t n_heads = heads.end - heads.begin;
-  WorkItem item{.run = run_index, .row_begin = rows.begin, .row_end = rows.end};
-  const uint32_t list_begin = static_cast<uint32_t>(plan.merge_lists.size());
-  Position begin = kv.begin;
-  do {
-    const Position segment_end = begin - begin % kSegmentTokens + kSegmentTokens;
-    item.kv_begin = begin;
-    item.kv_end = split ? std::min(kv.end, segment_end) : kv.end;
-    item.ref_begin = kv.begin < kv.end ? cursor.advance_to(begin) : 0;
-    item.cost = item_cost(rows, n_heads, {item.kv_begin, item.kv_end});
-    if (split) {
-      const uint64_t packed = uint64_t{rows.end - rows.begin} * n_heads;
-      const uint64_t o_floats = packed * shape.head_dim;
-      item.partial = static_cast<uint32_t>(plan.partials.size());
-      plan.merge_lists.push_back(item.partial);
-      plan.partials.push_back({.row_begin = rows.begin,
-                               .row_end = rows.end,
-                               .heads = heads,
-                               .o_offset = plan.workspace_floats,
-                               .ml_offset = plan.workspace_floats + o_floats});
-      // Rounded up to cache lines: two workers never write the same one.
-      plan.workspace_floats += (o_floats + 2 * packed + 15) / 16 * 16;
-    }
-    plan.items.push_back(item);
-    begin = item.kv_end;
-  } while (begin < kv.end);
-  if (split) {
-    plan.merges.push_back(
-        {.row_begin = rows.begin,
-         .row_end = rows.end,
-         .heads = heads,
-         .list_begin = list_begin,
-         .list_count = static_cast<uint32_t>(plan.merge_lists.size()) - list_begin});
-  }
+  plan.runs.push_back({.stretch_begin = first,
+                       .stretch_count = static_cast<uint32_t>(plan.stretches.size()) - first,
+                       .kv_begin = kv.begin,
+                       .kv_len = kv.end - kv.begin,
+                       .row_begin = rows.begin,
+                       .row_end = rows.end,
+                       .heads = {0, shape.n_heads},
+                       .band = {shape.window}});
+  return static_cast<uint32_t>(plan.runs.size()) - 1;
 }
 
-// How far a plan has been filled.
-struct Extent {
-  size_t runs, items, partials, merges, merge_lists;
-  uint64_t workspace_floats;
-};
-
-Extent extent(const Plan& plan) {
-  return {plan.runs.size(),   plan.items.size(),       plan.partials.size(),
-          plan.merges.size(), plan.merge_lists.size(), plan.workspace_floats};
+uint32_t append_partial(RowRange rows, const RowShape& shape, Plan& plan) {
+  Partial partial{.row_begin = rows.begin, .row_end = rows.end, .heads = {0, shape.n_heads}};
+  const uint64_t states = partial.states();
+  partial.o_offset = plan.workspace_floats;
+  partial.ml_offset = partial.o_offset + states * shape.head_dim;
+  // Rounded up to cache lines: two workers never write the same one.
+  plan.workspace_floats += (states * (shape.head_dim + 2) + 15) / 16 * 16;
+  plan.partials.push_back(partial);
+  return static_cast<uint32_t>(plan.partials.size()) - 1;
 }
 
-// Repeats what was appended since `from`, one run of KV head 0, for each further KV head.
-void repeat_for_other_heads(const Extent& from, const RowShape& shape, Plan& plan) {
-  const Extent to = extent(plan);
-  const uint32_t n_partials = static_cast<uint32_t>(to.partials - from.partials);
-  const uint32_t n_lists = static_cast<uint32_t>(to.merge_lists - from.merge_lists);
-  const uint64_t floats = to.workspace_floats - from.workspace_floats;
-  const int heads = static_cast<int>(heads_per_kv_head(shape));
-  for (int kv_head = 1; kv_head < shape.n_kv_heads; ++kv_head) {
-    const HeadRange range{kv_head, kv_head * heads, (kv_head + 1) * heads};
-    Run run = plan.runs[from.runs];
-    run.heads = range;
-    plan.runs.push_back(run);
-    for (size_t i = from.items; i < to.items; ++i) {
-      WorkItem item = plan.items[i];
-      item.run += kv_head;
-      if (item.partial != WorkItem::kFinal) item.partial += kv_head * n_partials;
-      plan.items.push_back(item);
-    }
-    for (size_t i = from.partials; i < to.partials; ++i) {
-      Partial partial = plan.partials[i];
-      partial.heads = range;
-      partial.o_offset += kv_head * floats;
-      partial.ml_offset += kv_head * floats;
-      plan.partials.push_back(partial);
-    }
-    for (size_t i = from.merges; i < to.merges; ++i) {
-      Merge merge = plan.merges[i];
-      merge.heads = range;
-      merge.list_begin += kv_head * n_lists;
-      plan.merges.push_back(merge);
-    }
-    for (size_t i = from.merge_lists; i < to.merge_lists; ++i) {
-      plan.merge_lists.push_back(plan.merge_lists[i] + kv_head * n_partials);
-    }
-    plan.workspace_floats += floats;
+// `partial`: as in WorkItem.
+void append_item(uint32_t run_index, RowRange rows, KvRange kv, uint32_t partial,
+                 const RowShape& shape, Plan& plan) {
+  const Run& run = plan.runs[run_index];
+  WorkItem item{.run = run_index,
+                .stretch = run.stretch_begin,
+                .kv_begin = kv.begin,
+                .kv_end = kv.end,
+                .row_begin = rows.begin,
+                .row_end = rows.end,
+                .partial = partial,
+                .cost = item_cost(rows, heads_per_kv_head(shape), kv)};
+  if (!kv.empty()) {
+    while (plan.stretches[item.stretch].kv_end <= kv.begin) ++item.stretch;
+    const Stretch& stretch = plan.stretches[item.stretch];
+    item.ref = find_ref(stretch.refs, stretch.on_grid, stretch.kv_begin, kv.begin);
   }
+  plan.items.push_back(item);
+  plan.kv_tokens_read += kv.end - kv.begin;
+}
+
+// Where the item that begins at `begin` ends, of about `step` keys at most; in deterministic plans
+// with its segment.
+Position item_end(Position begin, Position end, int32_t step, const DeviceDescription& device) {
+  const int32_t grid = device.deterministic ? kSegmentTokens : kChunkTokens;
+  if (device.deterministic) step = kSegmentTokens;
+  if (end - begin <= step) {
+    const Position border = begin - begin % grid + grid;
+    return device.deterministic ? std::min(end, border) : end;
+  }
+  const Position cut = begin + step;
+  return std::max(begin - begin % grid + grid, cut - cut % grid);
 }
 
 // Rows of one item: fewer than the device's tile where items of that size would cost too much and
 // still hold enough rows to be bound by arithmetic.
-uint32_t choose_row_tile(const TreeView& tree, const SequenceCut& cut, const RowShape& shape,
-                         const DeviceDescription& device, uint64_t cost_limit) {
-  const RowRange rows{cut.sequence.row_begin, cut.sequence.row_end};
+uint32_t choose_row_tile(const TreeView& tree, const SequenceView& sequence, Position from,
+                         const RowShape& shape, const DeviceDescription& device,
+                         uint64_t cost_limit) {
+  const RowRange rows{sequence.row_begin, sequence.row_end};
   const uint32_t heads = heads_per_kv_head(shape);
-  uint32_t tile = std::min<uint32_t>(device.prefill_row_tile, rows.end - rows.begin);
+  uint32_t tile = std::min<uint32_t>(device.prefill_row_tile, rows.size());
   while (tile * heads > kArithmeticBoundRows) {
     const RowRange last{rows.end - tile, rows.end};
-    if (item_cost(last, heads, visible_keys(tree, cut, last, shape.window)) <= cost_limit) break;
+    const KvRange kv = visible_keys(tree, sequence, last, from, shape.window);
+    if (item_cost(last, heads, kv) <= cost_limit) break;
     tile = (tile + 1) / 2;
     if (tile == 1) break;
   }
   return tile;
 }
 
-bool spans_segments(KvRange kv) {
-  return kv.end > kv.begin && kv.begin / kSegmentTokens != (kv.end - 1) / kSegmentTokens;
-}
-
 }  // namespace
 
-SequenceCut measure_sequence(const TreeView& tree, const SequenceView& sequence,
-                             const RowShape& shape, const DeviceDescription& device) {
-  SequenceCut cut{.sequence = sequence};
-  const NodeView& leaf = tree.nodes[sequence.leaf];
-  cut.path_begin = cut.path_end = leaf.kv_begin + leaf.kv_len;
-  for (uint32_t n = sequence.leaf; n != NodeView::kNoParent; n = tree.nodes[n].parent) {
-    const NodeView& node = tree.nodes[n];
-    if (node.kv_len == 0) continue;
-    BANYAN_CHECK(node.kv_begin + node.kv_len == cut.path_begin, "a path has a gap");
-    cut.path_begin = node.kv_begin;
-  }
-  for (uint32_t row = sequence.row_begin; row + 1 < sequence.row_end; ++row) {
-    BANYAN_CHECK(tree.row_pos[row] < tree.row_pos[row + 1], "rows must ascend in position");
-  }
-  const uint32_t heads = heads_per_kv_head(shape);
-  const uint32_t tile = device.prefill_row_tile;
-  for (uint32_t row = sequence.row_begin; row < sequence.row_end; row += tile) {
-    const RowRange rows{row, std::min(row + tile, sequence.row_end)};
-    cut.cost += item_cost(rows, heads, visible_keys(tree, cut, rows, shape.window));
-  }
-  cut.cost *= shape.n_kv_heads;
-  return cut;
+void PartialLists::append_to(uint32_t last, std::vector<uint32_t>& out) const {
+  const size_t first = out.size();
+  for (uint32_t i = last; i != Covered::kNone; i = entries_[i + 1]) out.push_back(entries_[i]);
+  std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
+}
+
+uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv) {
+  const uint64_t packed = uint64_t{rows.size()} * heads;
+  return (packed + kReadCost) * static_cast<uint64_t>(kv.end - kv.begin);
+}
+
+int32_t choose_step(RowRange rows, KvRange kv, const RowShape& shape, uint64_t cost_limit) {
+  const int32_t keys = kv.end - kv.begin;
+  const uint64_t cost = item_cost(rows, heads_per_kv_head(shape), kv);
+  const auto parts = static_cast<int32_t>(
+      std::min<uint64_t>(cost / std::max<uint64_t>(cost_limit, 1) + 1, keys / kFewestKeys + 1));
+  // Up to whole chunks, that the last part be none of a few keys.
+  return ((keys + parts - 1) / parts + kChunkTokens - 1) / kChunkTokens * kChunkTokens;
 }
 
 uint64_t item_cost_limit(uint64_t total_cost, const DeviceDescription& device) {
@@ -264,48 +176,105 @@ uint64_t item_cost_limit(uint64_t total_cost, const DeviceDescription& device) {
   return total_cost / (kItemsPerWorker * device.n_workers);
 }
 
-void append_sequence(const TreeView& tree, const SequenceCut& cut, const RowShape& shape,
-                     const DeviceDescription& device, uint64_t cost_limit, Plan& plan) {
-  const RowRange rows{cut.sequence.row_begin, cut.sequence.row_end};
-  if (rows.begin == rows.end) return;
-  const KvRange all = visible_keys(tree, cut, rows, shape.window);
-  const int heads = static_cast<int>(heads_per_kv_head(shape));
-  const uint32_t ref_begin = static_cast<uint32_t>(plan.refs.size());
-  append_path_refs(tree, cut, all.begin, plan);
-
-  const uint32_t tile = choose_row_tile(tree, cut, shape, device, cost_limit);
-  reserve_items(cut, all, tile, shape, plan);
-  const Extent before = extent(plan);
-  const uint32_t run_index = static_cast<uint32_t>(plan.runs.size());
-  plan.runs.push_back({.ref_begin = ref_begin,
-                       .ref_count = static_cast<uint32_t>(plan.refs.size()) - ref_begin,
-                       .kv_begin = all.begin,
-                       .kv_len = std::max(0, cut.path_end - all.begin),
-                       .row_begin = rows.begin,
-                       .row_end = rows.end,
-                       .heads = {0, 0, heads},
-                       .band = {shape.window}});
-  RefCursor cursor(plan, plan.runs.back());
-  for (uint32_t row = rows.begin; row < rows.end; row += tile) {
-    const RowRange tile_rows{row, std::min(row + tile, rows.end)};
-    const KvRange kv = visible_keys(tree, cut, tile_rows, shape.window);
-    const uint32_t n_rows = tile_rows.end - tile_rows.begin;
-    const bool few = n_rows == 1 || n_rows * heads <= kArithmeticBoundRows;
-    const bool split = few && spans_segments(kv) && item_cost(tile_rows, heads, kv) > cost_limit;
-    append_tile(run_index, tile_rows, kv, split, shape, cursor, plan);
-    plan.kv_tokens_read += kv.end - kv.begin;
+uint64_t sequence_cost(const TreeView& tree, const SequenceView& sequence, Position from,
+                       const RowShape& shape, const DeviceDescription& device) {
+  const uint32_t heads = heads_per_kv_head(shape);
+  const uint32_t tile = device.prefill_row_tile;
+  uint64_t cost = 0;
+  for (uint32_t row = sequence.row_begin; row < sequence.row_end; row += tile) {
+    const RowRange rows{row, std::min(row + tile, sequence.row_end)};
+    cost += item_cost(rows, heads, visible_keys(tree, sequence, rows, from, shape.window));
   }
-  repeat_for_other_heads(before, shape, plan);
+  return cost * shape.n_kv_heads;
+}
+
+void append_sequence(const TreeView& tree, const SequenceView& sequence, const Covered& covered,
+                     const RowShape& shape, const DeviceDescription& device, uint64_t cost_limit,
+                     Plan& plan) {
+  const RowRange rows{sequence.row_begin, sequence.row_end};
+  if (rows.begin == rows.end) return;
+  for (uint32_t row = rows.begin; row + 1 < rows.end; ++row) {
+    BANYAN_CHECK(tree.row_pos[row] < tree.row_pos[row + 1], "rows must ascend in position");
+  }
+  const uint32_t heads = heads_per_kv_head(shape);
+  const uint32_t run = append_run(
+      tree, sequence.leaf, visible_keys(tree, sequence, rows, covered.end, shape.window), rows,
+      shape, plan);
+  const uint32_t tile =
+      choose_row_tile(tree, sequence, covered.end, shape, device, cost_limit);
+  const bool has_covered = covered.partials != Covered::kNone;
+  for (uint32_t row = rows.begin; row < rows.end; row += tile) {
+    const RowRange part{row, std::min(row + tile, rows.end)};
+    const KvRange kv = visible_keys(tree, sequence, part, covered.end, shape.window);
+    const bool few = part.size() == 1 || part.size() * heads <= kArithmeticBoundRows;
+    const bool is_large = few && item_cost(part, heads, kv) > cost_limit;
+    const int32_t step = is_large ? choose_step(part, kv, shape, cost_limit) : kv.end - kv.begin;
+    // Deterministic: behind other partials each segment has its own.
+    const bool in_segments = device.deterministic && (is_large || has_covered);
+    const Position first_end = device.deterministic && !in_segments
+                                   ? kv.end
+                                   : item_end(kv.begin, kv.end, std::max(step, 1), device);
+    if (!has_covered && (first_end == kv.end || kv.empty())) {
+      append_item(run, part, kv, WorkItem::kFinal, shape, plan);
+      continue;
+    }
+    const auto list_begin = static_cast<uint32_t>(plan.merge_lists.size());
+    PartialLists(plan).append_to(covered.partials, plan.merge_lists);
+    for (Position begin = kv.begin; begin < kv.end;) {
+      const Position end = item_end(begin, kv.end, std::max(step, 1), device);
+      const uint32_t partial = append_partial(part, shape, plan);
+      append_item(run, part, {begin, end}, partial, shape, plan);
+      plan.merge_lists.push_back(partial);
+      begin = end;
+    }
+    plan.merges.push_back(
+        {.row_begin = part.begin,
+         .row_end = part.end,
+         .heads = {0, shape.n_heads},
+         .list_begin = list_begin,
+         .list_count = static_cast<uint32_t>(plan.merge_lists.size()) - list_begin});
+  }
+}
+
+Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const Covered& covered,
+                      Position end, int32_t step, uint32_t row_tile, const RowShape& shape,
+                      const DeviceDescription& device, Plan& plan) {
+  // With a window, what no row sees any more is left out.
+  Position begin = covered.end;
+  if (shape.window != Band::kCausal) {
+    const auto first = std::min_element(tree.row_pos.begin() + rows.begin,
+                                        tree.row_pos.begin() + rows.end);
+    const Position seen = std::max(0, *first - shape.window + 1);
+    begin = std::max(begin, seen - seen % kPanelTokens);
+    if (begin >= end) return {end, covered.partials};
+  }
+  const uint32_t run = append_run(tree, node, {begin, end}, rows, shape, plan);
+  PartialLists lists(plan);
+  Covered result = covered;
+  while (begin < end) {
+    const bool whole = end - begin <= step && result.partials == Covered::kNone;
+    const Position cut = whole ? end : item_end(begin, end, step, device);
+    const uint32_t partial = append_partial(rows, shape, plan);
+    for (uint32_t row = rows.begin; row < rows.end; row += row_tile) {
+      const RowRange part{row, std::min(row + row_tile, rows.end)};
+      append_item(run, part, {begin, cut}, partial, shape, plan);
+    }
+    result.partials = lists.add(result.partials, partial);
+    begin = cut;
+  }
+  result.end = end;
+  return result;
 }
 
 void sort_items(Plan& plan) {
   // Not std::stable_sort, which allocates; the order below is total.
-  std::sort(plan.items.begin(), plan.items.end(), [](const WorkItem& a, const WorkItem& b) {
+  const auto before = [](const WorkItem& a, const WorkItem& b) {
     if (a.cost != b.cost) return a.cost > b.cost;
     if (a.run != b.run) return a.run < b.run;
     if (a.row_begin != b.row_begin) return a.row_begin < b.row_begin;
     return a.kv_begin < b.kv_begin;
-  });
+  };
+  if (!std::ranges::is_sorted(plan.items, before)) std::ranges::sort(plan.items, before);
 }
 
 }  // namespace banyan

@@ -8,12 +8,11 @@ void plan_paged(const TreeView& tree, const RowShape& shape, const DeviceDescrip
                 Plan& plan) {
   uint64_t total_cost = 0;
   for (const SequenceView& sequence : tree.sequences) {
-    total_cost += measure_sequence(tree, sequence, shape, device).cost;
+    total_cost += sequence_cost(tree, sequence, 0, shape, device);
   }
   const uint64_t limit = item_cost_limit(total_cost, device);
   for (const SequenceView& sequence : tree.sequences) {
-    append_sequence(tree, measure_sequence(tree, sequence, shape, device), shape, device, limit,
-                    plan);
+    append_sequence(tree, sequence, {}, shape, device, limit, plan);
   }
   sort_items(plan);
 }

@@ -16,4 +16,15 @@ void plan_dense(const TreeView& tree, const RowShape& shape, const DeviceDescrip
 void plan_paged(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                 Plan& plan);
 
+// As published (ChunkAttention, arXiv 2402.15220, section 3.2): nodes with several sequences chunk
+// by chunk for all their rows, each chunk leaving a partial; then each sequence's own keys, folded
+// with these. Deterministic plans make a chunk a whole segment.
+void plan_two_phase(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
+                    Plan& plan);
+
+// Node by node: read once for all its rows where that is predicted to be faster, else with what
+// lies below it.
+void plan_auto(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
+               Plan& plan);
+
 }  // namespace banyan
