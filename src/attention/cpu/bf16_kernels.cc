@@ -2,24 +2,15 @@
 #include "attention/cpu/bf16_kernels.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86_64
-#if HWY_COMPILER_GCC_ACTUAL
-// GCC 12 takes the undefined operand of its own intrinsics for one of ours.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
+#include "attention/cpu/bf16-inl.h"
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
-namespace banyan {
+namespace banyan::bf16 {
 namespace {
-
-constexpr int kVectorFloats = 16;
-static_assert(kVectorFloats == kPanelTokens);
 
 // A stored panel; `index` counts its elements. Scales are those of q8_0, of the elements loaded.
 struct StoredPanel {
@@ -72,8 +63,7 @@ HWY_INLINE __mmask32 not_finite(__m512i pairs) {
   return _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(0x7f80));
 }
 
-void pack_q(const float* q, int n, int head_dim, uint32_t* out) {
-  const int n_pairs = (head_dim + 1) / 2;
+void pack_q(const float* q, int n, int head_dim, int n_pairs, uint32_t* out) {
   for (int r = 0; r < n; ++r) {
     const float* row = q + size_t(r) * head_dim;
     uint32_t* to = out + size_t(r) * n_pairs;
@@ -84,10 +74,11 @@ void pack_q(const float* q, int n, int head_dim, uint32_t* out) {
       const __mmask8 keep_pairs = left >= kVectorFloats ? 0xff : (1U << ((left + 1) / 2)) - 1;
       _mm256_mask_storeu_epi32(to + i / 2, keep_pairs, rounded);
     }
+    std::fill(to + (head_dim + 1) / 2, to + n_pairs, 0);
   }
 }
 
-void pack_k(DType type, const void* panel, int head_dim, uint32_t* out) {
+void pack_k(DType type, const void* panel, int head_dim, int n_pairs, uint32_t* out) {
   const StoredPanel from{type, panel, head_dim};
   for (int i = 0; i < head_dim; i += 2) {
     const size_t first = size_t(i) * kPanelTokens;
@@ -97,6 +88,7 @@ void pack_k(DType type, const void* panel, int head_dim, uint32_t* out) {
         out + i / 2 * kPanelTokens,
         load_pairs(from, first, scales, 0xffff, first + kPanelTokens, scales, has_second));
   }
+  std::fill(out + (head_dim + 1) / 2 * kPanelTokens, out + n_pairs * kPanelTokens, 0);
 }
 
 bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
@@ -158,7 +150,7 @@ HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q,
                            float* scores) {
   __m512 acc[R][C];
   const uint32_t* k[C];
-  for (int c = 0; c < C; ++c) k[c] = block.k[panel + c];
+  for (int c = 0; c < C; ++c) k[c] = block.k + (panel + c) * n_pairs * kPanelTokens;
   set_zero(acc);
   add_pairs<R, C>(q, n_pairs, k, kPanelTokens, n_pairs, acc);
   HWY_UNROLL(8)
@@ -170,104 +162,10 @@ HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q,
   }
 }
 
-// Coefficients of 2^x for x in [0, 1], lowest first: the polynomials with the smallest relative
-// errors, 7e-5 (a twentieth of what bf16 rounds) and 7e-8.
-constexpr float kRoughExp2[] = {0.999925219F, 0.695833537F, 0.226067159F, 0.0780245233F};
-constexpr float kExp2[] = {0.999999925F,  0.693153073F,   0.240153617F,
-                           0.0558263179F, 0.00898934014F, 0.00187757668F};
-
-// 2^x; the whole part of x goes to the exponent. 2^-infinity is 0.
-template <int N>
-HWY_INLINE __m512 exp2(const float (&coefficients)[N], __m512 x) {
-  constexpr int kToFloor = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
-  const __m512 rest = _mm512_reduce_ps(x, kToFloor);
-  __m512 y = _mm512_set1_ps(coefficients[N - 1]);
-  HWY_UNROLL(8)
-  for (int i = N - 2; i >= 0; --i) {
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(coefficients[i]));
-  }
-  return _mm512_scalef_ps(y, x);  // which takes the whole part of x itself
-}
-
-constexpr float kLog2E = 1.44269504088896341F;
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-// The state of one row: its output so far, its largest score, and the sum of its weights.
-struct RowState {
-  float* o;
-  float& m;
-  float& l;
-};
-
-// cap * tanh(score / cap) of 64 scores, by 1 - 2 / (e^2x + 1).
-void cap_scores(float* scores, float cap) {
-  const __m512 one = _mm512_set1_ps(1);
-  const __m512 two = _mm512_set1_ps(2);
-  for (int i = 0; i < kChunkTokens; i += kVectorFloats) {
-    const __m512 x = _mm512_mul_ps(_mm512_load_ps(scores + i), _mm512_set1_ps(2 * kLog2E / cap));
-    const __m512 away = _mm512_div_ps(two, _mm512_add_ps(exp2(kExp2, x), one));
-    _mm512_store_ps(scores + i, _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, away)));
-  }
-}
-
-void multiply(float* o, int columns, float factor) {
-  const __m512 f = _mm512_set1_ps(factor);
-  for (int i = 0; i < columns; i += kVectorFloats) {
-    _mm512_storeu_ps(o + i, _mm512_mul_ps(_mm512_loadu_ps(o + i), f));
-  }
-}
-
-// Of the scores of a block, 64, to weights exp(score - m) as pairs, zero outside `visible`. m and l
-// follow, and o is scaled down where m grows. l adds up the rounded weights, by which their errors
-// cancel.
-HWY_INLINE void weigh(const float* scores, KeyRange visible, int columns, RowState row,
-                      uint32_t* pairs) {
-  constexpr int kVectors = kChunkTokens / kVectorFloats;
-  const uint64_t seen = (~uint64_t{0} >> (kChunkTokens - (visible.end - visible.begin)))
-                        << visible.begin;
-  __m512 x[kVectors];
-  HWY_UNROLL(4)
-  for (int i = 0; i < kVectors; ++i) {
-    x[i] = _mm512_mask_load_ps(_mm512_set1_ps(kMinusInfinity),
-                               static_cast<__mmask16>(seen >> (i * kVectorFloats)),
-                               scores + i * kVectorFloats);
-  }
-  const __m512 largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
-  const bool is_new = row.m == kMinusInfinity;
-  // The largest score hardly ever grows after some blocks: asked first, as it is cheaper.
-  if (_mm512_cmp_ps_mask(largest, _mm512_set1_ps(row.m), _CMP_GT_OQ) != 0) {
-    const float m = _mm512_reduce_max_ps(largest);
-    if (!is_new) {
-      const float factor = std::exp(row.m - m);
-      row.l *= factor;
-      multiply(row.o, columns, factor);
-    }
-    row.m = m;
-  }
-  if (is_new) {
-    row.l = 0;
-    std::fill_n(row.o, columns, 0.0F);
-  }
-  const __m512 offset = _mm512_set1_ps(row.m == kMinusInfinity ? 0 : row.m * -kLog2E);
-  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
-  __m512 sum = _mm512_setzero_ps();
-  HWY_UNROLL(2)
-  for (int i = 0; i < kVectors; i += 2) {
-    const auto exp_of = [&](__m512 score) {
-      return exp2(kRoughExp2, _mm512_fmadd_ps(score, _mm512_set1_ps(kLog2E), offset));
-    };
-    const __m512bh rounded = _mm512_cvtne2ps_pbh(exp_of(x[i + 1]), exp_of(x[i]));
-    _mm512_store_si512(pairs + i * kVectorFloats / 2, (__m512i)rounded);
-    sum = _mm512_dpbf16_ps(sum, rounded, ones);
-  }
-  row.l += _mm512_reduce_add_ps(sum);
-}
-
 // Adds the values of C vectors of columns to R outputs.
 template <int R, int C>
 HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_begin, int pair_end,
                            int column, float* o, size_t o_stride) {
-  constexpr int kPanelPairs = kPanelTokens / 2;
   __m512 acc[R][C];
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
@@ -276,16 +174,11 @@ HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_b
       acc[r][c] = _mm512_loadu_ps(o + r * o_stride + column + c * kVectorFloats);
     }
   }
-  for (int pair = pair_begin; pair < pair_end;) {
-    const int panel = pair / kPanelPairs;
-    const int end = HWY_MIN(pair_end, (panel + 1) * kPanelPairs);
-    const uint32_t* v[C];
-    for (int c = 0; c < C; ++c) {
-      v[c] = block.v[panel] + (pair % kPanelPairs) * block.v_stride + column + c * kVectorFloats;
-    }
-    add_pairs<R, C>(p + pair, kChunkTokens / 2, v, block.v_stride, end - pair, acc);
-    pair = end;
+  const uint32_t* v[C];
+  for (int c = 0; c < C; ++c) {
+    v[c] = block.v + pair_begin * block.v_stride + column + c * kVectorFloats;
   }
+  add_pairs<R, C>(p + pair_begin, kBlockPairs, v, block.v_stride, pair_end - pair_begin, acc);
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(4)
@@ -300,18 +193,12 @@ template <int R>
 void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int row,
                int head_dim, float softcap, const StateView& into) {
   const int n_pairs = (head_dim + 1) / 2;
-  const int columns = (head_dim + kVectorFloats - 1) / kVectorFloats * kVectorFloats;
-  const auto sees = [&](int r) { return visible[row + r].begin < visible[row + r].end; };
-  KeyRange seen{kChunkTokens, 0};
-  for (int r = 0; r < R; ++r) {
-    if (!sees(r)) continue;
-    seen.begin = std::min(seen.begin, visible[row + r].begin);
-    seen.end = std::max(seen.end, visible[row + r].end);
-  }
+  const int columns = padded_columns(head_dim);
+  const KeyRange seen = seen_by_any(visible + row, R);
   if (seen.begin >= seen.end) return;
 
   alignas(64) float scores[R * kChunkTokens];
-  alignas(64) uint32_t weights[R * kChunkTokens / 2];
+  alignas(64) uint32_t weights[R * kBlockPairs];
   const uint32_t* q_rows = q + size_t(row) * n_pairs;
   int panel = seen.begin / kPanelTokens;
   const int panel_end = (seen.end - 1) / kPanelTokens + 1;
@@ -320,17 +207,8 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visibl
   for (; panel < panel_end; ++panel) score_tile<R, 1>(block, panel, q_rows, n_pairs, scores);
 
   float* o = into.o + size_t(row) * into.stride;
-  for (int r = 0; r < R; ++r) {
-    float* own = scores + r * kChunkTokens;
-    uint32_t* pairs = weights + r * kChunkTokens / 2;
-    if (!sees(r)) {
-      std::fill_n(pairs, kChunkTokens / 2, 0);
-      continue;
-    }
-    if (softcap > 0) cap_scores(own, softcap);
-    weigh(own, visible[row + r], columns, {o + r * into.stride, into.m[row + r], into.l[row + r]},
-          pairs);
-  }
+  weigh_rows(scores, visible + row, R, softcap, columns,
+             {o, into.stride, into.m + row, into.l + row}, weights);
 
   const int pair_begin = seen.begin / 2;
   const int pair_end = (seen.end + 1) / 2;
@@ -354,14 +232,20 @@ void fold_block(const Bf16Block& block, const uint32_t* q, const KeyRange* visib
   }
 }
 
-constexpr Bf16Kernels kTable{pack_q, pack_k, pack_v, fold_block};
+constexpr Bf16Kernels kTable{.pair_step = 1,
+                             .pack_q = pack_q,
+                             .pack_k = pack_k,
+                             .pack_v = pack_v,
+                             .begin = [](int) {},
+                             .fold_block = fold_block,
+                             .end = [] {}};
 
 }  // namespace
-}  // namespace banyan
+}  // namespace banyan::bf16
 HWY_POP_ATTRIBUTES
 
 namespace banyan {
-const Bf16Kernels* bf16_kernels() { return &kTable; }
+const Bf16Kernels* bf16_kernels() { return &bf16::kTable; }
 }  // namespace banyan
 
 #else

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The products of attention on pairs of bf16 (VDPBF16PS, AVX512_BF16), for many packed rows: twice
-// the multiply-adds of f32 in an instruction. Q, K, P and V are rounded to bf16, sums are f32.
+// The products of attention on pairs of bf16, for many packed rows, by VDPBF16PS (AVX512_BF16:
+// twice the multiply-adds of f32 in an instruction) or by tiles (AMX). Q, K, P and V are rounded to
+// bf16, sums are f32.
 //
 // A pair is two bf16 in 32 bits, the first in the low half. Q and K pair neighbouring dimensions,
 // P and V neighbouring keys, so that one product of pairs adds two terms of a sum. Dimensions and
@@ -15,38 +16,51 @@
 
 namespace banyan {
 
-// 64 positions; panels outside [panel_begin, panel_end) hold nothing.
+// 64 positions. Where a row sees one of 32 keys from an even panel on, V of all 32 is finite; other
+// panels that no row sees hold anything.
 struct Bf16Block {
-  const uint32_t* k[kChunkTokens / kPanelTokens] = {};  // [pairs of dimensions][16]
-  const uint32_t* v[kChunkTokens / kPanelTokens] = {};  // [8 pairs of keys][v_stride]
-  int panel_begin = 0;
-  int panel_end = 0;
+  const uint32_t* k = nullptr;  // [4 panels][n_pairs][16]
+  const uint32_t* v = nullptr;  // [32 pairs of keys][v_stride]
   size_t v_stride = 0;
 };
 
 inline constexpr int kBf16TileRows = 6;  // packed rows of a register tile
 
 struct Bf16Kernels {
-  // q: [n][head_dim]; out: [n][(head_dim + 1) / 2] pairs.
-  void (*pack_q)(const float* q, int n, int head_dim, uint32_t* out);
+  int pair_step;  // of which n_pairs is a multiple; pairs behind head_dim are zero
+  int n_pairs(int head_dim) const {
+    return ((head_dim + 1) / 2 + pair_step - 1) / pair_step * pair_step;
+  }
+
+  // q: [n][head_dim]; out: [n][n_pairs].
+  void (*pack_q)(const float* q, int n, int head_dim, int n_pairs, uint32_t* out);
   // A panel of f16, bf16 or q8_0, as Bf16Block keeps it.
-  void (*pack_k)(DType type, const void* panel, int head_dim, uint32_t* out);
+  void (*pack_k)(DType type, const void* panel, int head_dim, int n_pairs, uint32_t* out);
   // The same for V, `stride` (a multiple of 16, >= head_dim) columns; slots outside
   // [slot_begin, slot_end) and further columns become zero. False if a value is Inf or NaN: a
   // product with the zero weight of a row that does not see it would not be zero.
   bool (*pack_v)(DType type, const void* panel, int head_dim, int slot_begin, int slot_end,
                  size_t stride, uint32_t* out);
 
+  // Before the first block that n rows are folded over, on the thread that folds, and after the
+  // last. In between the thread uses no other kernels that configure tiles.
+  void (*begin)(int n);
+
   // Folds the block into the states of n packed rows: q . k, softmax over visible[i], and the sum
-  // of V. q: [n][pairs of head_dim]; softcap as AttendInputs; into.stride a multiple of 16 and
+  // of V. q: [n][n_pairs]; softcap as AttendInputs; into.stride a multiple of 16 and
   // >= head_dim. Row by row and block by block in order, so that a row's state does not depend on
   // its neighbours.
   void (*fold_block)(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
                      int head_dim, float softcap, const StateView& into);
+
+  void (*end)();
 };
 
-// Null where the compiler or the architecture has no such instructions. Whether the CPU has them is
-// the caller's to know (has_avx512_bf16()).
+// By VDPBF16PS. Null where the compiler or the architecture has no such instructions. Whether the
+// CPU has them is the caller's to know (has_avx512_bf16()).
 const Bf16Kernels* bf16_kernels();
+
+// By AMX tiles, likewise; the machine has AVX512_BF16 too (Isa::kAmx and has_avx512_bf16()).
+const Bf16Kernels* tile_kernels();
 
 }  // namespace banyan

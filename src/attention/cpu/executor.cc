@@ -18,11 +18,8 @@ constexpr uint64_t kAloneLimit = 1 << 16;
 
 class CpuExecutor final : public AttentionExecutor {
  public:
-  CpuExecutor(ThreadPool& pool, const CpuAttentionOptions& options)
-      : pool_(pool), kernels_(attention_kernels(options.isa)), scratch_(pool.size()) {
-    const bool has_bf16 = options.isa >= Isa::kAvx512 && has_avx512_bf16();
-    if (options.bf16_products && has_bf16) bf16_ = bf16_kernels();
-  }
+  CpuExecutor(ThreadPool& pool, Isa isa, const Bf16Kernels* bf16)
+      : pool_(pool), kernels_(attention_kernels(isa)), bf16_(bf16), scratch_(pool.size()) {}
 
   void prepare(const Plan& plan, const KvShape& shape, int n_heads) override;
   void attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) override;
@@ -31,7 +28,7 @@ class CpuExecutor final : public AttentionExecutor {
  private:
   ThreadPool& pool_;
   const AttentionKernels& kernels_;
-  const Bf16Kernels* bf16_ = nullptr;   // null: every product in f32
+  const Bf16Kernels* bf16_;             // null: every product in f32
   std::vector<WorkerScratch> scratch_;  // one for each worker
   AlignedArray<float> partials_;
 };
@@ -113,9 +110,19 @@ uint64_t CpuExecutor::workspace_bytes() const {
 
 }  // namespace
 
+std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
+                                                     const Bf16Kernels* bf16) {
+  return std::make_unique<CpuExecutor>(pool, isa, bf16);
+}
+
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
                                                      const CpuAttentionOptions& options) {
-  return std::make_unique<CpuExecutor>(pool, options);
+  const bool has_bf16 = options.isa >= Isa::kAvx512 && has_avx512_bf16();
+  const Bf16Kernels* bf16 = nullptr;
+  if (options.bf16_products && has_bf16) {
+    bf16 = options.isa >= Isa::kAmx ? tile_kernels() : bf16_kernels();
+  }
+  return make_cpu_executor(pool, options.isa, bf16);
 }
 
 }  // namespace banyan

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "attention/cpu/testing_tiles.h"
+#include "attention/cpu/work_item.h"
 #include "attention/testing_case.h"
 #include "base/isa.h"
 #include "base/thread_pool.h"
@@ -100,12 +102,18 @@ double mean_error(const std::vector<float>& got, const std::vector<float>& truth
 // Products in bf16 are taken by many rows that see many keys, and close to the truth there: four
 // roundings of 2^-9 at most, averaged over the keys. The largest of 10^5 errors is met where a row
 // gives much of its weight to one key.
-TEST(CpuExecutorInBf16, AgreesWithTheReference) {
-  if (detect_isa() < Isa::kAvx512 || !has_avx512_bf16()) {
-    GTEST_SKIP() << "this CPU does not multiply bf16";
-  }
-  ThreadPool pool(2);
-  const auto executor = make_cpu_executor(pool, {.bf16_products = true});
+class CpuExecutorInBf16 : public InBf16 {
+ protected:
+  ThreadPool pool_{2};
+  std::unique_ptr<AttentionExecutor> executor_ = make_cpu_executor(pool_, detect_isa(), kernels_);
+};
+
+INSTANTIATE_TEST_SUITE_P(, CpuExecutorInBf16,
+                         ::testing::Values(Bf16Way::kVectors, Bf16Way::kTiles,
+                                           Bf16Way::kEmulatedTiles),
+                         [](const auto& way) { return name(way.param); });
+
+TEST_P(CpuExecutorInBf16, AgreesWithTheReference) {
   const auto reference = make_reference_executor();
   int in_bf16 = 0;
   for (uint32_t seed = 0; seed < 60; ++seed) {
@@ -125,7 +133,7 @@ TEST(CpuExecutorInBf16, AgreesWithTheReference) {
     const DeviceDescription device{.n_workers = 1 + int(random() % 9),
                                    .prefill_row_tile = 1 + int(random() % 70)};
     const Answer truth = run_case(*reference, c, attend, device);
-    const Answer got = run_case(*executor, c, attend, device);
+    const Answer got = run_case(*executor_, c, attend, device);
     const double error = relative_error(got.out, truth.out);
     ASSERT_LT(mean_error(got.out, truth.out), 4e-3) << "seed " << seed;
     ASSERT_LT(error, c.shape.k_type == DType::kF32 ? tolerance(c) : 4e-2)
@@ -136,9 +144,52 @@ TEST(CpuExecutorInBf16, AgreesWithTheReference) {
   EXPECT_GT(in_bf16, 15);
 }
 
-TEST(CpuExecutorInBf16, KeepsInfinityInALaterValueFromRowsThatDoNotSeeIt) {
-  ThreadPool pool(2);
-  const auto executor = make_cpu_executor(pool, {.bf16_products = true});
+TEST_P(CpuExecutorInBf16, AgreesWithTheOracleForEveryNumberOfRowsAndType) {
+  for (DType type : {DType::kF16, DType::kBF16, DType::kQ8_0}) {
+    int in_bf16 = 0;
+    for (int rows = 1; rows <= 130; ++rows) {
+      Case c = make_case({.seed = uint32_t(rows),
+                          .min_node_len = rows + 400,
+                          .max_node_len = rows + 400,
+                          .max_rows = rows,
+                          .all_max_rows = true,
+                          .head_dim = kHeadDims[rows % 8],
+                          .type = type,
+                          .q_scale = 0.5,  // no key has most of a row's weight
+                          .split_probability = rows % 5 == 0 ? 0.002 : 0});
+      AttendOptions attend{.scale = default_scale(c)};
+      if (rows % 3 == 0) attend.window = 300;
+      if (rows % 4 == 0) attend.softcap = 20;
+      const Answer truth = oracle(c, attend);
+      const Answer got = run_case(*executor_, c, attend);
+      const double error = relative_error(got.out, truth.out);
+      ASSERT_LT(error, 2e-2) << rows << " rows of type " << static_cast<int>(type);
+      ASSERT_LT(mean_error(got.out, truth.out), 5e-3) << rows;
+      if (error > tolerance(c)) ++in_bf16;
+    }
+    EXPECT_GT(in_bf16, 80);
+  }
+}
+
+TEST(CpuExecutor, TakesTilesWhereTheyAreAllowed) {
+  if (detect_isa() < Isa::kAmx) GTEST_SKIP() << "this machine has no tiles";
+  ThreadPool pool(1);
+  Case c = make_case({.min_node_len = 700,
+                      .max_node_len = 700,
+                      .max_rows = 50,
+                      .all_max_rows = true,
+                      .head_dim = 64,
+                      .type = DType::kF16});
+  const AttendOptions attend{.scale = default_scale(c)};
+  for (const auto& [isa, kernels] :
+       {std::pair{Isa::kAmx, tile_kernels()}, {Isa::kAvx512, bf16_kernels()}}) {
+    const auto chosen = make_cpu_executor(pool, {.isa = isa, .bf16_products = true});
+    const auto given = make_cpu_executor(pool, isa, kernels);
+    EXPECT_TRUE(same_bits(run_case(*chosen, c, attend), run_case(*given, c, attend)));
+  }
+}
+
+TEST_P(CpuExecutorInBf16, KeepsInfinityInALaterValueFromRowsThatDoNotSeeIt) {
   Case c = make_case({.seed = 5,
                       .min_node_len = 1300,
                       .max_node_len = 1300,
@@ -149,7 +200,7 @@ TEST(CpuExecutorInBf16, KeepsInfinityInALaterValueFromRowsThatDoNotSeeIt) {
                       .type = DType::kF16});
   std::fill_n(c.v_value(c.stored_positions() - 1, 0), 32, std::numeric_limits<float>::infinity());
   lay_out(c, 1, 0);
-  const Answer got = run_case(*executor, c, {.scale = default_scale(c)});
+  const Answer got = run_case(*executor_, c, {.scale = default_scale(c)});
   const size_t others = got.out.size() - size_t{3} * 32;  // all rows but the last
   for (size_t i = 0; i < got.out.size(); ++i) {
     ASSERT_EQ(std::isfinite(got.out[i]), i < others) << i;

@@ -20,8 +20,6 @@ constexpr int kPackingRows = 2 * kTileRows + 1;
 
 static_assert(kMostPassRows / 2 % kTileRows == 0 && kMostPassRows / 2 % kBf16TileRows == 0);
 
-int n_pairs(int head_dim) { return (head_dim + 1) / 2; }
-
 size_t padded(int head_dim) { return (size_t(head_dim) + 15) / 16 * 16; }
 
 void clear_states(const StateView& state, int n) {
@@ -187,23 +185,27 @@ class BlockReader {
  private:
   // False if values of V are not finite. Requires one part for each panel.
   bool pack_bf16(const KvBlock& block, Bf16Block& pairs) const {
-    const size_t k_size = size_t(n_pairs(shape_.head_dim)) * kPanelTokens;
+    const int n_pairs = bf16_->n_pairs(shape_.head_dim);
+    const size_t k_size = size_t(n_pairs) * kPanelTokens;
     const size_t stride = padded(shape_.head_dim);
-    pairs.panel_begin = block.panel_begin;
-    pairs.panel_end = block.panel_end;
-    pairs.v_stride = stride;
+    const size_t v_size = stride * (kPanelTokens / 2);
     for (int panel = block.panel_begin; panel < block.panel_end; ++panel) {
       const Slots slots = slots_of(parts_[panel - block.panel_begin]);
-      uint32_t* k = scratch_.k_pairs + panel * k_size;
-      uint32_t* v = scratch_.v_pairs + panel * stride * (kPanelTokens / 2);
-      bf16_->pack_k(shape_.k_type, block.k[panel], shape_.head_dim, k);
+      bf16_->pack_k(shape_.k_type, block.k[panel], shape_.head_dim, n_pairs,
+                    scratch_.k_pairs + panel * k_size);
       if (!bf16_->pack_v(shape_.v_type, block.v[panel], shape_.head_dim, slots.begin, slots.end,
-                         stride, v)) {
+                         stride, scratch_.v_pairs + panel * v_size)) {
         return false;
       }
-      pairs.k[panel] = k;
-      pairs.v[panel] = v;
     }
+    // The panels that a tile of V takes along.
+    if (block.panel_begin % 2 != 0) {
+      std::fill_n(scratch_.v_pairs + (block.panel_begin - 1) * v_size, v_size, 0);
+    }
+    if (block.panel_end % 2 != 0) {
+      std::fill_n(scratch_.v_pairs + block.panel_end * v_size, v_size, 0);
+    }
+    pairs = {scratch_.k_pairs, scratch_.v_pairs, stride};
     return true;
   }
 
@@ -333,7 +335,8 @@ void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
 
   BlockReader reader(call, item, kv_head, rows.n, scratch);
   if (reader.may_read_bf16()) {
-    call.bf16->pack_q(scratch.q, rows.n, head_dim, scratch.q_pairs);
+    call.bf16->pack_q(scratch.q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs);
+    call.bf16->begin(rows.n);
   }
   Position begin = item.kv_begin - item.kv_begin % kBlockTokens;
   if (item.kv_begin == item.kv_end) begin = item.kv_end;
@@ -359,6 +362,7 @@ void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
     }
   }
   kernels.fold(scratch.segment, rows.n, columns, scratch.item);
+  if (reader.may_read_bf16()) call.bf16->end();
 
   if (item.partial == WorkItem::kFinal) {
     write_outputs(call, rows, scratch.item);
@@ -395,13 +399,11 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   k_scales = scales_.data();
   v_scales = k_scales + n_scales;
   if (!with_pairs) return;
-  const size_t half = (columns + 1) / 2;
-  const size_t q_size = rows * half;
-  const size_t block_size = kBlockTokens * half;
-  pairs_ = AlignedArray<uint32_t>(q_size + 2 * block_size);
+  const size_t n_pairs = (columns + 31) / 32 * 16;  // no kernels have more
+  pairs_ = AlignedArray<uint32_t>((rows + kBlockTokens) * n_pairs + kBlockTokens / 2 * columns);
   q_pairs = pairs_.data();
-  k_pairs = q_pairs + q_size;
-  v_pairs = k_pairs + block_size;
+  k_pairs = q_pairs + rows * n_pairs;
+  v_pairs = k_pairs + kBlockTokens * n_pairs;
 }
 
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head,

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "attention/cpu/bf16_kernels.h"
 #include "attention/cpu/kernels.h"
@@ -41,8 +42,8 @@ class WorkerScratch {
   float* block_m = nullptr;  // [pass_rows]
   float* block_l = nullptr;
   // The same in pairs of bf16, if asked for (bf16_kernels.h).
-  uint32_t* q_pairs = nullptr;  // [pass_rows][half of head_dim]
-  uint32_t* k_pairs = nullptr;  // [4][half of head_dim][16]
+  uint32_t* q_pairs = nullptr;  // [pass_rows][n_pairs]
+  uint32_t* k_pairs = nullptr;  // [4][n_pairs][16]
   uint32_t* v_pairs = nullptr;  // [4][8][padded head_dim]
   StateView segment;            // [pass_rows]
   StateView item;
@@ -65,6 +66,10 @@ struct AttendCall {
   float* workspace;   // plan->workspace_floats
   int64_t most_keys;  // that any row of the plan can see
 };
+
+// The executor of executor.h with kernels of the caller's choice for products in bf16, or none.
+std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
+                                                     const Bf16Kernels* bf16);
 
 // What one KV head of an item or a merge has to do; it must be among the heads of that.
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head, WorkerScratch& scratch);
