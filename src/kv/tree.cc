@@ -47,7 +47,8 @@ SeqId KvTree::new_sequence(NodeId leaf) {
   }
   const SeqId seq = free_sequences_.back();
   free_sequences_.pop_back();
-  sequences_[seq] = {.leaf = leaf, .reserved = 0, .live = true};
+  sequences_[seq] = {.leaf = leaf, .live = true};
+  retain_path(leaf, seq);
   return seq;
 }
 
@@ -56,21 +57,16 @@ KvTree::Opened KvTree::open(std::span<const TokenId> prompt, int32_t max_match) 
   const Match match = longest_match(prompt.first(std::min<size_t>(prompt.size(), max_match)));
   NodeId leaf = match.node;
   if (match.length < nodes_[leaf].end()) leaf = split(leaf, match.length - nodes_[leaf].begin);
-  retain_path(leaf);
   return {new_sequence(leaf), match.length};
 }
 
-SeqId KvTree::fork(SeqId seq) {
-  const NodeId leaf = sequence(seq).leaf;
-  retain_path(leaf);
-  return new_sequence(leaf);
-}
+SeqId KvTree::fork(SeqId seq) { return new_sequence(sequence(seq).leaf); }
 
 void KvTree::close(SeqId seq) {
   const NodeId leaf = sequence(seq).leaf;
+  release_path(leaf, seq);
   sequence(seq).live = false;
   free_sequences_.push_back(seq);
-  release_path(leaf);
   if (!is_evictable(leaf)) return;
   std::vector<TokenId>& tokens = nodes_[leaf].tokens;
   if (tokens.capacity() > 2 * tokens.size()) tokens.shrink_to_fit();  // what reserve() took
@@ -99,9 +95,11 @@ Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
     const NodeId child = new_node(leaf, nodes_[leaf].end());
     reserve_node(child, sequence(seq).reserved);
     nodes_[child].users = 1;
+    nodes_[child].last_seq = seq;
     append(child, tokens);
     insert_child(leaf, child);
     sequence(seq).leaf = child;
+    ++structure_version_;
   } else {
     append(leaf, tokens);
   }
@@ -112,6 +110,7 @@ void KvTree::truncate(SeqId seq, int32_t length) {
   NodeId leaf = sequence(seq).leaf;
   BANYAN_CHECK(length >= 0 && length <= nodes_[leaf].end(), "a length that the sequence has");
   ++clock_;
+  ++structure_version_;
   while (nodes_[leaf].end() > length) {
     BANYAN_CHECK(nodes_[leaf].users == 1, "truncated positions belong to one live sequence");
     const bool has_children = !nodes_[leaf].children.empty();
@@ -122,7 +121,7 @@ void KvTree::truncate(SeqId seq, int32_t length) {
     }
     const NodeId dropped = leaf;
     leaf = kept > 0 ? split(leaf, kept) : nodes_[leaf].parent;
-    release_node(nodes_[dropped]);
+    release_node(nodes_[dropped], seq);
     if (!has_children) remove_leaf(dropped);
   }
   sequence(seq).leaf = leaf;
@@ -234,6 +233,7 @@ NodeId KvTree::split(NodeId id, int32_t offset) {
   std::ranges::replace(nodes_[lower.parent].children, id, upper_id);
   upper.children.assign(1, id);
   upper.users = lower.users;
+  upper.last_seq = lower.last_seq;
   upper.last_use = lower.last_use;
   upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + offset);
   lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + offset);
@@ -323,24 +323,48 @@ void KvTree::retain_node(Node& node) {
   }
 }
 
-void KvTree::release_node(Node& node) {
+void KvTree::release_node(Node& node, SeqId seq) {
   node.last_use = clock_;
-  if (--node.users > 0) return;
+  --node.users;
+  // The one before it is a user too, unless it was the only one.
+  if (node.last_seq == seq) node.last_seq = node.users > 0 ? sequences_[seq].prev : kNoSequence;
+  if (node.users > 0) return;
   for (const PanelRef& ref : node.refs) {
     if (--panel_uses_[ref.panel].pinned == 0) --pinned_panels_;
   }
 }
 
-void KvTree::retain_path(NodeId leaf) {
+// The new user stands behind all others of the nearest node that has some: there the users of that
+// node end, and those of the nodes above it go on or end too, so that no node's are parted.
+void KvTree::retain_path(NodeId leaf, SeqId seq) {
   ++clock_;
-  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) retain_node(nodes_[id]);
-  retain_node(nodes_[kRoot]);
+  ++structure_version_;
+  NodeId used = leaf;
+  while (nodes_[used].users == 0 && used != kRoot) used = nodes_[used].parent;
+  const SeqId before = nodes_[used].last_seq;
+  SeqId& after = before == kNoSequence ? first_seq_ : sequences_[before].next;
+  sequences_[seq].prev = before;
+  sequences_[seq].next = after;
+  if (after != kNoSequence) sequences_[after].prev = seq;
+  after = seq;
+
+  const auto retain = [&](Node& node) {
+    retain_node(node);
+    if (node.last_seq == before || node.last_seq == kNoSequence) node.last_seq = seq;
+  };
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) retain(nodes_[id]);
+  retain(nodes_[kRoot]);
 }
 
-void KvTree::release_path(NodeId leaf) {
+void KvTree::release_path(NodeId leaf, SeqId seq) {
   ++clock_;
-  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) release_node(nodes_[id]);
-  release_node(nodes_[kRoot]);
+  ++structure_version_;
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) release_node(nodes_[id], seq);
+  release_node(nodes_[kRoot], seq);
+  const SeqId prev = sequences_[seq].prev;
+  const SeqId next = sequences_[seq].next;
+  (prev == kNoSequence ? first_seq_ : sequences_[prev].next) = next;
+  if (next != kNoSequence) sequences_[next].prev = prev;
 }
 
 void KvTree::add_panel_use(PanelId panel, bool pinned) {

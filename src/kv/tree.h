@@ -29,6 +29,8 @@ namespace banyan {
 using NodeId = uint32_t;
 using SeqId = uint32_t;
 
+inline constexpr SeqId kNoSequence = ~SeqId{0};
+
 class KvTree {
  public:
   // `pool` must outlive the tree, and the tree must be its only user.
@@ -73,6 +75,18 @@ class KvTree {
   // left out). Appends to `out`. Ids and what they name hold until the tree next changes.
   void path(SeqId seq, std::vector<NodeId>& out) const;
 
+  // The live sequences, in an order in which the users of every node are neighbours: rows that
+  // follow it are depth-first. kNoSequence where there is none (any more). O(1).
+  SeqId first_sequence() const { return first_seq_; }
+  SeqId next_sequence(SeqId seq) const { return sequence(seq).next; }
+
+  // The last node of the sequence's path; the root, 0, while it is empty. O(1).
+  NodeId leaf(SeqId seq) const { return sequence(seq).leaf; }
+
+  // Grows whenever the live sequences, their order, or the nodes on their paths change, but not
+  // when a sequence's last node grows in place, nor with what no sequence uses.
+  uint64_t structure_version() const { return structure_version_; }
+
   struct Node {
     NodeId parent = 0;
     Position begin = 0;            // first position
@@ -81,6 +95,7 @@ class KvTree {
                                    // [begin, begin + tokens.size())
     std::vector<NodeId> children;  // by rising first token
     uint32_t users = 0;            // live sequences at or below this node
+    SeqId last_seq = kNoSequence;  // the last of them in the order of sequences
     uint64_t last_use = 0;         // of the tree's own clock
     bool live = false;
 
@@ -108,6 +123,8 @@ class KvTree {
 
   struct Sequence {
     NodeId leaf = kRoot;
+    SeqId prev = kNoSequence;  // in the order of live sequences
+    SeqId next = kNoSequence;
     int32_t reserved = 0;  // length asked for with reserve()
     bool live = false;
   };
@@ -146,10 +163,10 @@ class KvTree {
   void reserve_node(NodeId id, int32_t length);
   void drop_duplicate(NodeId leaf);
 
-  void retain_path(NodeId leaf);
-  void release_path(NodeId leaf);
+  void retain_path(NodeId leaf, SeqId seq);
+  void release_path(NodeId leaf, SeqId seq);
   void retain_node(Node& node);
-  void release_node(Node& node);
+  void release_node(Node& node, SeqId seq);
   void add_panel_use(PanelId panel, bool pinned);
   void drop_panel_use(PanelId panel, bool pinned);
 
@@ -174,6 +191,8 @@ class KvTree {
   uint32_t pinned_panels_ = 0;        // panels that a node with users refers to
   uint64_t positions_ = 0;
   uint64_t clock_ = 0;
+  uint64_t structure_version_ = 0;
+  SeqId first_seq_ = kNoSequence;
 };
 
 }  // namespace banyan

@@ -30,13 +30,33 @@ void check_refs(const KvTree::Node& node) {
 }  // namespace
 
 void KvTree::check_integrity() const {
-  // Users counted anew, from the sequences.
-  std::vector<uint32_t> users(nodes_.size(), 0);
-  for (const Sequence& s : sequences_) {
-    if (!s.live) continue;
-    for (NodeId id = s.leaf; id != kRoot; id = nodes_[id].parent) ++users[id];
-    ++users[kRoot];
+  // Users counted anew, from the sequences in their order.
+  struct Users {
+    uint32_t count = 0;
+    uint32_t first_row = 0;
+    uint32_t last_row = 0;
+    SeqId last = kNoSequence;
+  };
+  std::vector<Users> users(nodes_.size());
+  uint32_t rows = 0;
+  SeqId previous_seq = kNoSequence;
+  for (SeqId seq = first_seq_; seq != kNoSequence; seq = sequences_[seq].next) {
+    BANYAN_CHECK(sequences_[seq].live && sequences_[seq].prev == previous_seq,
+                 "live sequences know their neighbours");
+    BANYAN_CHECK(rows < sequences_.size(), "the order of sequences has an end");
+    const auto count = [&](NodeId id) {
+      Users& u = users[id];
+      if (u.count++ == 0) u.first_row = rows;
+      u.last_row = rows;
+      u.last = seq;
+    };
+    for (NodeId id = sequences_[seq].leaf; id != kRoot; id = nodes_[id].parent) count(id);
+    count(kRoot);
+    previous_seq = seq;
+    ++rows;
   }
+  BANYAN_CHECK(rows == size_t(std::ranges::count_if(sequences_, &Sequence::live)),
+               "every live sequence is in the order");
   std::unordered_set<NodeId> evictable;
   for (const Evictable& entry : evictable_) {
     if (is_current(entry)) evictable.insert(entry.node);
@@ -58,7 +78,11 @@ void KvTree::check_integrity() const {
     ++reached;
     const Node& node = nodes_[id];
     BANYAN_CHECK(node.live, "a node that is reached is live");
-    BANYAN_CHECK(node.users == users[id], "users are the live sequences at or below");
+    const Users& u = users[id];
+    BANYAN_CHECK(node.users == u.count, "users are the live sequences at or below");
+    BANYAN_CHECK(node.last_seq == u.last, "the last user is known");
+    BANYAN_CHECK(u.count == 0 || u.last_row - u.first_row + 1 == u.count,
+                 "users of a node are neighbours");
     BANYAN_CHECK((id == kRoot) == node.tokens.empty(), "the root alone is empty");
     BANYAN_CHECK(!is_evictable(id) || evictable.contains(id), "evictable leaves are known");
     check_refs(node);

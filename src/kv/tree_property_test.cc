@@ -183,6 +183,8 @@ class Simulation {
   // Every position of every live sequence holds what that sequence, or one with the same past,
   // wrote there; and the path spells its tokens.
   void check_all() {
+    check_order();
+    check_version();
     std::vector<NodeId> path;
     Tokens spelled;
     for (const auto& [seq, tokens] : live_) {
@@ -204,12 +206,56 @@ class Simulation {
     }
   }
 
+  // Every live sequence once, and those that share a node's slots next to each other.
+  void check_order() {
+    std::vector<SeqId> order;
+    for (SeqId seq = tree_.first_sequence(); seq != kNoSequence; seq = tree_.next_sequence(seq)) {
+      ASSERT_LT(order.size(), live_.size());
+      order.push_back(seq);
+    }
+    ASSERT_EQ(order.size(), live_.size());
+    ASSERT_TRUE(std::ranges::all_of(order, [&](SeqId seq) { return live_.contains(seq); }));
+    std::map<std::pair<PanelId, int>, std::vector<size_t>> rows_of_slot;
+    for (size_t row = 0; row < order.size(); ++row) {
+      for (Position p = 0; p < Position(live_.at(order[row]).size()); ++p) {
+        const KvSlot slot = tree_.slot(order[row], p);
+        rows_of_slot[{slot.panel, slot.slot}].push_back(row);
+      }
+    }
+    for (const auto& [slot, rows] : rows_of_slot) {
+      ASSERT_EQ(rows.back() - rows.front() + 1, rows.size()) << "users are one interval";
+    }
+  }
+
+  // Whatever changed a live path or the order grew the version.
+  void check_version() {
+    std::vector<uint64_t> structure;
+    std::vector<NodeId> path;
+    for (SeqId seq = tree_.first_sequence(); seq != kNoSequence; seq = tree_.next_sequence(seq)) {
+      path.clear();
+      tree_.path(seq, path);
+      structure.push_back(seq);
+      structure.push_back(path.empty() ? 0 : path.back());
+      ASSERT_EQ(structure.back(), tree_.leaf(seq));
+      for (const NodeId id : path) {
+        const KvTree::Node& node = tree_.node(id);
+        structure.insert(structure.end(), {id, node.parent, uint64_t(node.begin), node.users});
+        if (id != path.back()) structure.push_back(node.tokens.size());
+      }
+    }
+    ASSERT_TRUE(structure == structure_ || tree_.structure_version() > version_);
+    structure_ = std::move(structure);
+    version_ = tree_.structure_version();
+  }
+
   const Mix mix_;
   std::mt19937 random_;
   PanelPool pool_;
   KvTree tree_;
   std::vector<uint64_t> written_;  // [panel][slot]
   std::map<SeqId, Tokens> live_;
+  std::vector<uint64_t> structure_;  // of the live sequences, as last seen
+  uint64_t version_ = 0;
   std::vector<Tokens> ever_;  // as they were when closed or truncated
   bool evicted_ = false;
   int failures_ = 0;

@@ -200,6 +200,54 @@ TEST(KvTree, CloseDropsWhatASiblingHoldsToo) {
   tree.check_integrity();
 }
 
+std::vector<SeqId> order_of(const KvTree& tree) {
+  std::vector<SeqId> order;
+  for (SeqId seq = tree.first_sequence(); seq != kNoSequence; seq = tree.next_sequence(seq)) {
+    order.push_back(seq);
+  }
+  return order;
+}
+
+TEST(KvTree, ANewSequenceStandsBehindThoseThatShareMostWithIt) {
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  const auto add = [&](const Tokens& tokens) {
+    const auto [seq, n_matched] = tree.open(tokens, static_cast<int32_t>(tokens.size()));
+    EXPECT_TRUE(tree.extend(seq, std::span(tokens).subspan(n_matched)).has_value());
+    return seq;
+  };
+  const SeqId a = add({1, 1, 1});
+  const SeqId b = add({2, 2, 2});
+  const SeqId c = add({1, 1, 5});
+  const SeqId d = add({1, 7});
+  const SeqId e = add({2, 2, 2, 2});
+  const SeqId f = add({1, 1, 5, 6});
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{a, c, f, d, b, e}));
+  tree.close(a);
+  tree.close(f);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{c, d, b, e}));
+  tree.close(c);
+  tree.close(d);
+  const SeqId g = add({1, 1});  // below nothing that is used: behind all
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{b, e, g}));
+  tree.check_integrity();
+}
+
+TEST(KvTree, TheStructureIsAsItWasWhileLastNodesGrowAndUnusedOnesGo) {
+  PanelPool pool = make_pool(4);
+  KvTree tree(pool);
+  store(tree, count_up(32, 100));
+  const SeqId seq = tree.open({}, 0).seq;
+  EXPECT_EQ(tree.leaf(seq), 0U);
+  ASSERT_TRUE(tree.extend(seq, Tokens{0}).has_value());
+  const NodeId leaf = tree.leaf(seq);
+  const uint64_t version = tree.structure_version();
+  ASSERT_TRUE(tree.extend(seq, count_up(63, 1)).has_value());
+  EXPECT_EQ(tree.structure_version(), version);
+  EXPECT_EQ(tree.leaf(seq), leaf);
+  EXPECT_EQ(matched(tree, count_up(32, 100)), 0) << "evicted";
+}
+
 TEST(KvTree, TruncateFreesPanelsAndTheSequenceGoesOnFromThere) {
   PanelPool pool = make_pool(8);
   KvTree tree(pool);
