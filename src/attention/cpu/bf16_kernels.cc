@@ -63,18 +63,27 @@ HWY_INLINE __mmask32 not_finite(__m512i pairs) {
   return _mm512_cmpge_epu16_mask(magnitude, _mm512_set1_epi16(0x7f80));
 }
 
-void pack_q(const float* q, int n, int head_dim, int n_pairs, uint32_t* out) {
+// 16 numbers to 8 pairs.
+HWY_INLINE __m256i to_pairs(__m512 numbers) { return (__m256i)_mm512_cvtneps_pbh(numbers); }
+
+void pack_q(const float* q, int n, int head_dim, int n_pairs, uint32_t* out, uint32_t* rest) {
   for (int r = 0; r < n; ++r) {
     const float* row = q + size_t(r) * head_dim;
-    uint32_t* to = out + size_t(r) * n_pairs;
-    for (int i = 0; i < head_dim; i += kVectorFloats) {
-      const int left = head_dim - i;
+    const size_t to = size_t(r) * n_pairs;
+    for (int i = 0; i < 2 * n_pairs; i += kVectorFloats) {
+      const int left = std::max(head_dim - i, 0);
       const __mmask16 keep = left >= kVectorFloats ? 0xffff : (1U << left) - 1;
-      const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(keep, row + i));
-      const __mmask8 keep_pairs = left >= kVectorFloats ? 0xff : (1U << ((left + 1) / 2)) - 1;
-      _mm256_mask_storeu_epi32(to + i / 2, keep_pairs, rounded);
+      const int pairs_left = n_pairs - i / 2;
+      const __mmask8 keep_pairs = pairs_left >= 8 ? 0xff : (1U << pairs_left) - 1;
+      const __m512 numbers = _mm512_maskz_loadu_ps(keep, row + i);
+      const __m256i pairs = to_pairs(numbers);
+      _mm256_mask_storeu_epi32(out + to + i / 2, keep_pairs, pairs);
+      if (rest == nullptr) continue;
+      const __m512 rounded =
+          _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(pairs), 16));
+      _mm256_mask_storeu_epi32(rest + to + i / 2, keep_pairs,
+                               to_pairs(_mm512_sub_ps(numbers, rounded)));
     }
-    std::fill(to + (head_dim + 1) / 2, to + n_pairs, 0);
   }
 }
 
@@ -116,22 +125,30 @@ bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slo
   return bad == 0;
 }
 
+// After so many steps of products, as many lines are fetched: six rows and a block of 128 dimensions
+// take 128 steps, and of the next block 512 lines are wanted.
+constexpr int kStepsPerFetch = 8;
+
 // acc[r][c] += a[r][i] * b[c][i] for pairs i in [0, n): a broadcast, b 16 wide and b_step apart.
 template <int R, int C>
 HWY_INLINE void add_pairs(const uint32_t* a, size_t a_stride, const uint32_t* const (&b)[C],
-                          size_t b_step, int n, __m512 (&acc)[R][C]) {
-  for (int i = 0; i < n; ++i) {
-    __m512i bv[C];
-    HWY_UNROLL(4)
-    for (int c = 0; c < C; ++c) bv[c] = _mm512_loadu_si512(b[c] + i * b_step);
-    HWY_UNROLL(8)
-    for (int r = 0; r < R; ++r) {
-      const __m512i av = _mm512_set1_epi32(static_cast<int>(a[r * a_stride + i]));
+                          size_t b_step, int n, __m512 (&acc)[R][C], LinesAhead& ahead) {
+  for (int begin = 0; begin < n; begin += kStepsPerFetch) {
+    const int end = HWY_MIN(begin + kStepsPerFetch, n);
+    for (int i = begin; i < end; ++i) {
+      __m512i bv[C];
       HWY_UNROLL(4)
-      for (int c = 0; c < C; ++c) {
-        acc[r][c] = _mm512_dpbf16_ps(acc[r][c], (__m512bh)av, (__m512bh)bv[c]);
+      for (int c = 0; c < C; ++c) bv[c] = _mm512_loadu_si512(b[c] + i * b_step);
+      HWY_UNROLL(8)
+      for (int r = 0; r < R; ++r) {
+        const __m512i av = _mm512_set1_epi32(static_cast<int>(a[r * a_stride + i]));
+        HWY_UNROLL(4)
+        for (int c = 0; c < C; ++c) {
+          acc[r][c] = _mm512_dpbf16_ps(acc[r][c], (__m512bh)av, (__m512bh)bv[c]);
+        }
       }
     }
+    ahead.fetch(kStepsPerFetch);
   }
 }
 
@@ -146,13 +163,14 @@ HWY_INLINE void set_zero(__m512 (&acc)[R][C]) {
 
 // scores[r][16 * panel ..] of C panels.
 template <int R, int C>
-HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q, int n_pairs,
-                           float* scores) {
+HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q,
+                           const uint32_t* q_rest, int n_pairs, float* scores, LinesAhead& ahead) {
   __m512 acc[R][C];
   const uint32_t* k[C];
   for (int c = 0; c < C; ++c) k[c] = block.k + (panel + c) * n_pairs * kPanelTokens;
   set_zero(acc);
-  add_pairs<R, C>(q, n_pairs, k, kPanelTokens, n_pairs, acc);
+  add_pairs<R, C>(q, n_pairs, k, kPanelTokens, n_pairs, acc, ahead);
+  if (q_rest != nullptr) add_pairs<R, C>(q_rest, n_pairs, k, kPanelTokens, n_pairs, acc, ahead);
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(4)
@@ -165,7 +183,7 @@ HWY_INLINE void score_tile(const Bf16Block& block, int panel, const uint32_t* q,
 // Adds the values of C vectors of columns to R outputs.
 template <int R, int C>
 HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_begin, int pair_end,
-                           int column, float* o, size_t o_stride) {
+                           int column, float* o, size_t o_stride, LinesAhead& ahead) {
   __m512 acc[R][C];
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
@@ -178,7 +196,8 @@ HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_b
   for (int c = 0; c < C; ++c) {
     v[c] = block.v + pair_begin * block.v_stride + column + c * kVectorFloats;
   }
-  add_pairs<R, C>(p + pair_begin, kBlockPairs, v, block.v_stride, pair_end - pair_begin, acc);
+  add_pairs<R, C>(p + pair_begin, kBlockPairs, v, block.v_stride, pair_end - pair_begin, acc,
+                  ahead);
   HWY_UNROLL(8)
   for (int r = 0; r < R; ++r) {
     HWY_UNROLL(4)
@@ -190,8 +209,9 @@ HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_b
 
 // R rows from `row` on, in registers together.
 template <int R>
-void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int row,
-               int head_dim, float softcap, const StateView& into) {
+void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+               const KeyRange* visible, int row, int head_dim, float softcap,
+               const StateView& into, LinesAhead& ahead) {
   const int n_pairs = (head_dim + 1) / 2;
   const int columns = padded_columns(head_dim);
   const KeyRange seen = seen_by_any(visible + row, R);
@@ -200,11 +220,15 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visibl
   alignas(64) float scores[R * kChunkTokens];
   alignas(64) uint32_t weights[R * kBlockPairs];
   const uint32_t* q_rows = q + size_t(row) * n_pairs;
+  const uint32_t* rest_rows = q_rest == nullptr ? nullptr : q_rest + size_t(row) * n_pairs;
   int panel = seen.begin / kPanelTokens;
   const int panel_end = (seen.end - 1) / kPanelTokens + 1;
-  for (; panel + 4 <= panel_end; panel += 4)
-    score_tile<R, 4>(block, panel, q_rows, n_pairs, scores);
-  for (; panel < panel_end; ++panel) score_tile<R, 1>(block, panel, q_rows, n_pairs, scores);
+  for (; panel + 4 <= panel_end; panel += 4) {
+    score_tile<R, 4>(block, panel, q_rows, rest_rows, n_pairs, scores, ahead);
+  }
+  for (; panel < panel_end; ++panel) {
+    score_tile<R, 1>(block, panel, q_rows, rest_rows, n_pairs, scores, ahead);
+  }
 
   float* o = into.o + size_t(row) * into.stride;
   weigh_rows(scores, visible + row, R, softcap, columns,
@@ -214,21 +238,22 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visibl
   const int pair_end = (seen.end + 1) / 2;
   int column = 0;
   for (; column + 4 * kVectorFloats <= columns; column += 4 * kVectorFloats) {
-    value_tile<R, 4>(block, weights, pair_begin, pair_end, column, o, into.stride);
+    value_tile<R, 4>(block, weights, pair_begin, pair_end, column, o, into.stride, ahead);
   }
   for (; column < columns; column += kVectorFloats) {
-    value_tile<R, 1>(block, weights, pair_begin, pair_end, column, o, into.stride);
+    value_tile<R, 1>(block, weights, pair_begin, pair_end, column, o, into.stride, ahead);
   }
 }
 
-void fold_block(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
-                int head_dim, float softcap, const StateView& into) {
+void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+                const KeyRange* visible, int n, int head_dim, float softcap,
+                const StateView& into, LinesAhead& ahead) {
   static_assert(kBf16TileRows == 6);
   constexpr decltype(&fold_rows<1>) kOfRows[] = {fold_rows<1>, fold_rows<2>, fold_rows<3>,
                                                  fold_rows<4>, fold_rows<5>, fold_rows<6>};
   for (int row = 0; row < n; row += kBf16TileRows) {
     const int rows = std::min(kBf16TileRows, n - row);
-    kOfRows[rows - 1](block, q, visible, row, head_dim, softcap, into);
+    kOfRows[rows - 1](block, q, q_rest, visible, row, head_dim, softcap, into, ahead);
   }
 }
 

@@ -24,6 +24,39 @@ struct Bf16Block {
   size_t v_stride = 0;
 };
 
+// Memory that is wanted soon: kernels fetch a line now and then while they multiply, so that rows
+// too few to hide it do not wait for the next block.
+class LinesAhead {
+ public:
+  static constexpr size_t kLine = 64;
+
+  void add(const void* begin, size_t bytes) {
+    if (n_ < kMost) areas_[n_++] = {static_cast<const std::byte*>(begin), bytes};
+  }
+  // The next `lines` lines, or what is left of an area.
+  void fetch(int lines) {
+    if (area_ == n_) return;
+    const auto [begin, bytes] = areas_[area_];
+    for (int i = 0; i < lines && offset_ < bytes; ++i, offset_ += kLine) {
+      __builtin_prefetch(begin + offset_, 0, 2);
+    }
+    if (offset_ < bytes) return;
+    ++area_;
+    offset_ = 0;
+  }
+
+ private:
+  static constexpr int kMost = 2 * kChunkTokens / kPanelTokens;
+  struct Area {
+    const std::byte* begin;
+    size_t bytes;
+  };
+  Area areas_[kMost];
+  int n_ = 0;
+  int area_ = 0;
+  size_t offset_ = 0;
+};
+
 inline constexpr int kBf16TileRows = 6;  // packed rows of a register tile
 
 struct Bf16Kernels {
@@ -32,8 +65,8 @@ struct Bf16Kernels {
     return ((head_dim + 1) / 2 + pair_step - 1) / pair_step * pair_step;
   }
 
-  // q: [n][head_dim]; out: [n][n_pairs].
-  void (*pack_q)(const float* q, int n, int head_dim, int n_pairs, uint32_t* out);
+  // q: [n][head_dim]; out: [n][n_pairs]; rest: the same of what rounding left, if not null.
+  void (*pack_q)(const float* q, int n, int head_dim, int n_pairs, uint32_t* out, uint32_t* rest);
   // A panel of f16, bf16 or q8_0, as Bf16Block keeps it.
   void (*pack_k)(DType type, const void* panel, int head_dim, int n_pairs, uint32_t* out);
   // The same for V, `stride` (a multiple of 16, >= head_dim) columns; slots outside
@@ -47,11 +80,12 @@ struct Bf16Kernels {
   void (*begin)(int n);
 
   // Folds the block into the states of n packed rows: q . k, softmax over visible[i], and the sum
-  // of V. q: [n][n_pairs]; softcap as AttendInputs; into.stride a multiple of 16 and
-  // >= head_dim. Row by row and block by block in order, so that a row's state does not depend on
-  // its neighbours.
-  void (*fold_block)(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
-                     int head_dim, float softcap, const StateView& into);
+  // of V. q: [n][n_pairs], and q_rest, which is null or adds as much precision to it; softcap as
+  // AttendInputs; into.stride a multiple of 16 and >= head_dim. Row by row and block by block in
+  // order, so that a row's state does not depend on its neighbours.
+  void (*fold_block)(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+                     const KeyRange* visible, int n, int head_dim, float softcap,
+                     const StateView& into, LinesAhead& ahead);
 
   void (*end)();
 };

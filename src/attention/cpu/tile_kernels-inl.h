@@ -17,6 +17,9 @@ namespace banyan::bf16 {
 
 inline constexpr int kTileSide = 16;  // rows of a tile, and 32-bit elements of its rows
 
+// Lines fetched ahead with each tile or two of rows.
+inline constexpr int kLinesPerFold = 64;
+
 // Two tiles of rows by two of columns use all eight: each that is loaded serves two products.
 inline constexpr int kC = 0;  // and 1 beside it, 2 and 3 below
 inline constexpr int kA = 4;
@@ -87,8 +90,8 @@ HWY_INLINE void add_values(TileOperand<const uint32_t> weights, TileOperand<cons
 
 // Folds n rows, of one or two tiles of `rows` rows each, of which the first n_done are folded.
 template <class Tiles, int R>
-void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
-               int n_done, int rows, int head_dim, float softcap, const StateView& into) {
+void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+               const KeyRange* visible, int n, int n_done, int rows, int head_dim, float softcap, const StateView& into) {
   const int n_steps = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide);
   const size_t q_stride = n_steps * kTileSide;
   const size_t k_size = q_stride * kPanelTokens;
@@ -105,8 +108,11 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visibl
   for (int panel = 2 * step_begin; panel < 2 * (step_begin + n_key_steps); panel += 2) {
     for_each_sum<R, 2>(
         [](auto number, int, int) { Tiles::template zero<decltype(number)::value>(); });
-    add_products<Tiles, R, 2>({q, q_stride, second * q_stride},
-                              {block.k + panel * k_size, kPanelTokens, k_size}, n_steps);
+    const TileOperand<const uint32_t> k{block.k + panel * k_size, kPanelTokens, k_size};
+    add_products<Tiles, R, 2>({q, q_stride, second * q_stride}, k, n_steps);
+    if (q_rest != nullptr) {
+      add_products<Tiles, R, 2>({q_rest, q_stride, second * q_stride}, k, n_steps);
+    }
     store_sums<Tiles, R, 2>({scores + panel * kPanelTokens, kChunkTokens, second * kChunkTokens});
   }
 
@@ -132,12 +138,16 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const KeyRange* visibl
 }
 
 template <class Tiles>
-void fold_block(const Bf16Block& block, const uint32_t* q, const KeyRange* visible, int n,
-                int head_dim, float softcap, const StateView& into) {
+void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+                const KeyRange* visible, int n, int head_dim, float softcap,
+                const StateView& into, LinesAhead& ahead) {
   const int rows = tile_rows(n);
   const size_t q_stride = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide) * kTileSide;
   const auto fold = [&](auto fold_some, int first, int n_some, int n_done) {
-    fold_some(block, q + first * q_stride, visible + first, n_some, n_done, rows, head_dim, softcap,
+    ahead.fetch(kLinesPerFold);
+    fold_some(block, q + first * q_stride,
+              q_rest == nullptr ? nullptr : q_rest + first * q_stride, visible + first, n_some,
+              n_done, rows, head_dim, softcap,
               StateView{into.o + first * into.stride, into.stride, into.m + first, into.l + first});
   };
   int row = 0;

@@ -180,6 +180,18 @@ class BlockReader {
     return result;
   }
 
+  // Of the block that read() would give next.
+  LinesAhead next_lines() const {
+    LinesAhead lines;
+    RefWalk ahead = walk_;
+    for (int panel = 0; panel < kBlockPanels && ahead.position() < item_.kv_end; ++panel) {
+      const PanelId id = ahead.next().panel;
+      lines.add(call_.in->kv.k_panel(kv_head_, id), shape_.k_panel_bytes());
+      lines.add(call_.in->kv.v_panel(kv_head_, id), shape_.v_panel_bytes());
+    }
+    return lines;
+  }
+
   bool may_read_bf16() const { return bf16_ != nullptr; }
 
  private:
@@ -323,6 +335,15 @@ bool find_visible(const WorkItem& item, Band band, Position begin, KeyRange part
   return seen != 0;
 }
 
+// Whether every row sees every key of the item: those of sequences that continue a shared past. All
+// of them average over many keys, and none has the large outputs of first tokens beside which errors
+// are small; of what bf16 rounds, q matters most there, so it keeps twice the bits. Measured with 32
+// rows over 4,096 keys: the largest error over the root mean square is 0.015 instead of 0.023.
+bool sees_all(const WorkItem& item, Band band, int n_rows, const WorkerScratch& scratch) {
+  if (band.window != Band::kNone && band.window != Band::kCausal) return false;
+  return *std::min_element(scratch.row_pos, scratch.row_pos + n_rows) >= item.kv_end - 1;
+}
+
 void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
                  const PackedRows& rows, WorkerScratch& scratch) {
   const AttentionKernels& kernels = *call.kernels;
@@ -334,8 +355,11 @@ void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
   clear_states(scratch.segment, rows.n);
 
   BlockReader reader(call, item, kv_head, rows.n, scratch);
+  uint32_t* q_rest = nullptr;
   if (reader.may_read_bf16()) {
-    call.bf16->pack_q(scratch.q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs);
+    if (sees_all(item, band, rows.n, scratch)) q_rest = scratch.q_rest;
+    call.bf16->pack_q(scratch.q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs,
+                      q_rest);
     call.bf16->begin(rows.n);
   }
   Position begin = item.kv_begin - item.kv_begin % kBlockTokens;
@@ -357,8 +381,9 @@ void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head,
                          scratch.block_m, scratch.block_l, scratch.segment, scratch.tile);
     }
     if (any_sees({block.f32_end, kBlockTokens})) {
-      call.bf16->fold_block(block.bf16, scratch.q_pairs, scratch.visible, rows.n, head_dim,
-                            call.in->softcap, scratch.segment);
+      LinesAhead ahead = reader.next_lines();
+      call.bf16->fold_block(block.bf16, scratch.q_pairs, q_rest, scratch.visible, rows.n, head_dim,
+                            call.in->softcap, scratch.segment, ahead);
     }
   }
   kernels.fold(scratch.segment, rows.n, columns, scratch.item);
@@ -400,9 +425,11 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   v_scales = k_scales + n_scales;
   if (!with_pairs) return;
   const size_t n_pairs = (columns + 31) / 32 * 16;  // no kernels have more
-  pairs_ = AlignedArray<uint32_t>((rows + kBlockTokens) * n_pairs + kBlockTokens / 2 * columns);
+  pairs_ = AlignedArray<uint32_t>((2 * rows + kBlockTokens) * n_pairs +
+                                  kBlockTokens / 2 * columns);
   q_pairs = pairs_.data();
-  k_pairs = q_pairs + rows * n_pairs;
+  q_rest = q_pairs + rows * n_pairs;
+  k_pairs = q_rest + rows * n_pairs;
   v_pairs = k_pairs + kBlockTokens * n_pairs;
 }
 

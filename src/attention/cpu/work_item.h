@@ -43,6 +43,7 @@ class WorkerScratch {
   float* block_l = nullptr;
   // The same in pairs of bf16, if asked for (bf16_kernels.h).
   uint32_t* q_pairs = nullptr;  // [pass_rows][n_pairs]
+  uint32_t* q_rest = nullptr;   // of the same size
   uint32_t* k_pairs = nullptr;  // [4][n_pairs][16]
   uint32_t* v_pairs = nullptr;  // [4][8][padded head_dim]
   StateView segment;            // [pass_rows]
