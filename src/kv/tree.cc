@@ -57,6 +57,9 @@ KvTree::Opened KvTree::open(std::span<const TokenId> prompt, int32_t max_match) 
   const Match match = longest_match(prompt.first(std::min<size_t>(prompt.size(), max_match)));
   NodeId leaf = match.node;
   if (match.length < nodes_[leaf].end()) leaf = split(leaf, match.length - nodes_[leaf].begin);
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) {
+    nodes_[id].reused = static_cast<int32_t>(nodes_[id].tokens.size());
+  }
   return {new_sequence(leaf), match.length};
 }
 
@@ -70,7 +73,7 @@ void KvTree::close(SeqId seq) {
   if (!is_evictable(leaf)) return;
   std::vector<TokenId>& tokens = nodes_[leaf].tokens;
   if (tokens.capacity() > 2 * tokens.size()) tokens.shrink_to_fit();  // what reserve() took
-  note_if_evictable(leaf);
+  enlist(leaf, true);
   drop_duplicate(leaf);
 }
 
@@ -80,8 +83,7 @@ Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
   BANYAN_CHECK(tokens.size() <= size_t(std::numeric_limits<Position>::max() - nodes_[leaf].end()),
                "positions fit their type");
   // With all of its unused children evicted, the sole user of a node appends in place.
-  const bool may_append = leaf != kRoot && nodes_[leaf].users == 1;
-  if (panels_to_extend(leaf, tokens.size(), may_append) > available_panels()) {
+  if (panels_to_extend(leaf, tokens.size(), may_append(leaf)) > available_panels()) {
     return budget_error(leaf, tokens.size());
   }
   const auto is_short = [&] {
@@ -109,20 +111,19 @@ Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
 void KvTree::truncate(SeqId seq, int32_t length) {
   NodeId leaf = sequence(seq).leaf;
   BANYAN_CHECK(length >= 0 && length <= nodes_[leaf].end(), "a length that the sequence has");
-  ++clock_;
   ++structure_version_;
   while (nodes_[leaf].end() > length) {
     BANYAN_CHECK(nodes_[leaf].users == 1, "truncated positions belong to one live sequence");
-    const bool has_children = !nodes_[leaf].children.empty();
+    const bool stays = !nodes_[leaf].children.empty() || nodes_[leaf].pins > 0;
     const int32_t kept = length - nodes_[leaf].begin;
-    if (kept > 0 && !has_children) {
+    if (kept > 0 && !stays) {
       shrink(leaf, kept);
       break;
     }
     const NodeId dropped = leaf;
     leaf = kept > 0 ? split(leaf, kept) : nodes_[leaf].parent;
-    release_node(nodes_[dropped], seq);
-    if (!has_children) remove_leaf(dropped);
+    release_user(nodes_[dropped], seq);
+    if (!stays) remove_leaf(dropped);
   }
   sequence(seq).leaf = leaf;
 }
@@ -202,25 +203,24 @@ NodeId KvTree::new_node(NodeId parent, Position begin) {
     nodes_.emplace_back();
     // So that eviction, which runs inside extend(), does not allocate.
     free_nodes_.reserve(nodes_.capacity());
-    evictable_.reserve(2 * nodes_.capacity());
   }
   const NodeId id = free_nodes_.back();
   free_nodes_.pop_back();
   Node& node = nodes_[id];
   node.parent = parent;
   node.begin = begin;
-  node.last_use = clock_;
   node.live = true;
   return id;
 }
 
 void KvTree::remove_leaf(NodeId id) {
   const NodeId parent = nodes_[id].parent;
+  if (nodes_[id].segment != Segment::kNone) unlink(nodes_[id]);
   erase_child(parent, id);
   shrink(id, 0);
   nodes_[id] = Node{};
   free_nodes_.push_back(id);
-  note_if_evictable(parent);
+  if (is_evictable(parent)) enlist(parent, false);
 }
 
 // Cuts a node in two at `offset` in (0, size) and returns the upper half, which is new. The lower
@@ -234,7 +234,10 @@ NodeId KvTree::split(NodeId id, int32_t offset) {
   upper.children.assign(1, id);
   upper.users = lower.users;
   upper.last_seq = lower.last_seq;
-  upper.last_use = lower.last_use;
+  upper.pins = lower.pins;
+  upper.reused = std::min(lower.reused, offset);
+  lower.reused -= upper.reused;
+  if (lower.segment != Segment::kNone) lru_of(lower.segment).positions -= offset;
   upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + offset);
   lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + offset);
 
@@ -244,7 +247,7 @@ NodeId KvTree::split(NodeId id, int32_t offset) {
   if (const auto slot = static_cast<uint8_t>(border % kPanelTokens); slot != 0) {
     upper.refs.push_back({border_ref->panel, border_ref->slot_begin, slot});
     border_ref->slot_begin = slot;
-    add_panel_use(border_ref->panel, lower.users > 0);
+    add_panel_use(border_ref->panel, is_held(lower));
   }
   lower.refs.erase(lower.refs.begin(), border_ref);
   lower.parent = upper_id;
@@ -261,7 +264,7 @@ void KvTree::append(NodeId id, std::span<const TokenId> tokens) {
     if (slot == 0 || node.refs.empty()) {
       const std::optional<PanelId> panel = pool_.allocate();
       BANYAN_CHECK(panel.has_value(), "panels were counted before");
-      add_panel_use(*panel, node.users > 0);
+      add_panel_use(*panel, is_held(node));
       node.refs.push_back({*panel, static_cast<uint8_t>(slot), static_cast<uint8_t>(slot)});
     }
     const size_t taken = std::min<size_t>(kPanelTokens - slot, tokens.size());
@@ -275,8 +278,11 @@ void KvTree::append(NodeId id, std::span<const TokenId> tokens) {
 void KvTree::shrink(NodeId id, size_t size) {
   Node& node = nodes_[id];
   BANYAN_CHECK(node.children.empty() && size <= node.tokens.size(), "nothing builds on the end");
-  positions_ -= node.tokens.size() - size;
+  const size_t dropped = node.tokens.size() - size;
+  positions_ -= dropped;
+  if (node.segment != Segment::kNone) lru_of(node.segment).positions -= dropped;
   node.tokens.resize(size);
+  node.reused = std::min(node.reused, static_cast<int32_t>(size));
   while (!node.refs.empty()) {
     PanelRef& last = node.refs.back();
     const Position last_begin = std::max(
@@ -285,7 +291,7 @@ void KvTree::shrink(NodeId id, size_t size) {
       last.slot_end = static_cast<uint8_t>(last.slot_begin + (node.end() - last_begin));
       break;
     }
-    drop_panel_use(last.panel, node.users > 0);
+    drop_panel_use(last.panel, is_held(node));
     node.refs.pop_back();
   }
 }
@@ -315,29 +321,26 @@ void KvTree::drop_duplicate(NodeId leaf) {
 
 // --- users and panels ----------------------------------------------------------------------------
 
-void KvTree::retain_node(Node& node) {
-  node.last_use = clock_;
-  if (node.users++ > 0) return;
+// Before a node's users or pins become more.
+void KvTree::hold(Node& node) {
+  if (is_held(node)) return;
+  if (node.segment != Segment::kNone) unlink(node);
   for (const PanelRef& ref : node.refs) {
-    if (panel_uses_[ref.panel].pinned++ == 0) ++pinned_panels_;
+    if (panel_uses_[ref.panel].held++ == 0) ++held_panels_;
   }
 }
 
-void KvTree::release_node(Node& node, SeqId seq) {
-  node.last_use = clock_;
-  --node.users;
-  // The one before it is a user too, unless it was the only one.
-  if (node.last_seq == seq) node.last_seq = node.users > 0 ? sequences_[seq].prev : kNoSequence;
-  if (node.users > 0) return;
+// After they became fewer.
+void KvTree::let_go(Node& node) {
+  if (is_held(node)) return;
   for (const PanelRef& ref : node.refs) {
-    if (--panel_uses_[ref.panel].pinned == 0) --pinned_panels_;
+    if (--panel_uses_[ref.panel].held == 0) --held_panels_;
   }
 }
 
 // The new user stands behind all others of the nearest node that has some: there the users of that
 // node end, and those of the nodes above it go on or end too, so that no node's are parted.
 void KvTree::retain_path(NodeId leaf, SeqId seq) {
-  ++clock_;
   ++structure_version_;
   NodeId used = leaf;
   while (nodes_[used].users == 0 && used != kRoot) used = nodes_[used].parent;
@@ -349,43 +352,71 @@ void KvTree::retain_path(NodeId leaf, SeqId seq) {
   after = seq;
 
   const auto retain = [&](Node& node) {
-    retain_node(node);
+    hold(node);
+    ++node.users;
     if (node.last_seq == before || node.last_seq == kNoSequence) node.last_seq = seq;
   };
   for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) retain(nodes_[id]);
   retain(nodes_[kRoot]);
 }
 
+void KvTree::release_user(Node& node, SeqId seq) {
+  --node.users;
+  // The one before it is a user too, unless it was the only one.
+  if (node.last_seq == seq) node.last_seq = node.users > 0 ? sequences_[seq].prev : kNoSequence;
+  let_go(node);
+}
+
 void KvTree::release_path(NodeId leaf, SeqId seq) {
-  ++clock_;
   ++structure_version_;
-  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) release_node(nodes_[id], seq);
-  release_node(nodes_[kRoot], seq);
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) release_user(nodes_[id], seq);
+  release_user(nodes_[kRoot], seq);
   const SeqId prev = sequences_[seq].prev;
   const SeqId next = sequences_[seq].next;
   (prev == kNoSequence ? first_seq_ : sequences_[prev].next) = next;
   if (next != kNoSequence) sequences_[next].prev = prev;
 }
 
-void KvTree::add_panel_use(PanelId panel, bool pinned) {
+KvTree::Pin KvTree::pin(SeqId seq) {
+  const NodeId leaf = sequence(seq).leaf;
+  for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) ++nodes_[id].pins;  // held already
+  ++nodes_[kRoot].pins;
+  return {*this, leaf};
+}
+
+void KvTree::unpin(NodeId node) {
+  for (NodeId id = node; id != kRoot; id = nodes_[id].parent) {
+    --nodes_[id].pins;
+    let_go(nodes_[id]);
+  }
+  --nodes_[kRoot].pins;
+  if (is_evictable(node)) enlist(node, true);
+}
+
+void KvTree::add_panel_use(PanelId panel, bool held) {
   if (panel >= panel_uses_.size()) panel_uses_.resize(panel + 1);
   PanelUse& use = panel_uses_[panel];
   ++use.nodes;
-  if (pinned && use.pinned++ == 0) ++pinned_panels_;
+  if (held && use.held++ == 0) ++held_panels_;
 }
 
-void KvTree::drop_panel_use(PanelId panel, bool pinned) {
+void KvTree::drop_panel_use(PanelId panel, bool held) {
   PanelUse& use = panel_uses_[panel];
-  if (pinned && --use.pinned == 0) --pinned_panels_;
+  if (held && --use.held == 0) --held_panels_;
   if (--use.nodes == 0) pool_.release(panel);
 }
 
 // --- budget --------------------------------------------------------------------------------------
 
+// Where a pin ends, nothing is appended: it would be pinned too.
+bool KvTree::may_append(NodeId leaf) const {
+  return leaf != kRoot && nodes_[leaf].users == 1 && nodes_[leaf].pins == 0;
+}
+
 // The slots after the end of a node without children are in no other use: nodes that share its last
 // panel are its ancestors.
 bool KvTree::appends_in_place(NodeId leaf) const {
-  return leaf != kRoot && nodes_[leaf].users == 1 && nodes_[leaf].children.empty();
+  return may_append(leaf) && nodes_[leaf].children.empty();
 }
 
 uint64_t KvTree::panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const {
@@ -397,56 +428,84 @@ uint64_t KvTree::panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) c
 Error KvTree::budget_error(NodeId leaf, size_t needed) const {
   const uint64_t used_slots = nodes_[leaf].end() % kPanelTokens;
   uint64_t fit = uint64_t{available_panels()} * kPanelTokens;
-  if (leaf != kRoot && nodes_[leaf].users == 1) {
+  if (may_append(leaf)) {
     fit += used_slots == 0 ? 0 : kPanelTokens - used_slots;
   } else {
     fit -= std::min(fit, used_slots);  // left empty in the panel that a new node opens
   }
   return failed(fmt::format(
       "--kv-budget {} holds {} positions and is used up: {} more were needed and {} fit beside "
-      "what "
-      "live sequences use",
-      format_bytes(pool_.budget_bytes()), uint64_t{pool_.capacity()} * kPanelTokens, needed, fit));
+      "what live sequences{} use",
+      format_bytes(pool_.budget_bytes()), uint64_t{pool_.capacity()} * kPanelTokens, needed, fit,
+      nodes_[kRoot].pins > 0 ? " and pins" : ""));
 }
 
 bool KvTree::is_evictable(NodeId id) const {
   const Node& node = nodes_[id];
-  return id != kRoot && node.live && node.users == 0 && node.children.empty();
+  return id != kRoot && node.live && !is_held(node) && node.children.empty();
 }
 
-bool KvTree::is_current(const Evictable& entry) const {
-  return is_evictable(entry.node) && nodes_[entry.node].last_use == entry.last_use;
+// As in Caffeine and W-TinyLFU (Einziger, Friedman and Manes, 2017): four fifths.
+uint64_t KvTree::protected_limit() const {
+  return uint64_t{pool_.capacity()} * kPanelTokens * 4 / 5;
 }
 
-void KvTree::note_if_evictable(NodeId id) {
-  if (!is_evictable(id)) return;
-  if (evictable_.size() == evictable_.capacity()) {
-    // No more than half of a full heap is current, so this is O(1) for each entry that was made.
-    std::erase_if(evictable_, [this](const Evictable& entry) { return !is_current(entry); });
-    std::ranges::make_heap(evictable_, kOldestAtFront);
+// Sets a leaf that has become evictable in its place: the young end of its segment if it was just
+// used. If it lost its last child, it is about as old as that was, the oldest in probation; having
+// been matched again, it has outlived a child that was not, and is as good as the youngest.
+void KvTree::enlist(NodeId id, bool just_used) {
+  const bool matched_again = nodes_[id].reused == int32_t(nodes_[id].tokens.size());
+  const Segment segment = matched_again ? Segment::kProtected : Segment::kProbation;
+  link(id, segment, just_used || matched_again);
+  while (protected_.positions > protected_limit()) {
+    const NodeId demoted = protected_.oldest;
+    unlink(nodes_[demoted]);
+    nodes_[demoted].reused = 0;
+    link(demoted, Segment::kProbation, true);
   }
-  evictable_.push_back({nodes_[id].last_use, id});
-  std::ranges::push_heap(evictable_, kOldestAtFront);
 }
 
-// Takes positions from the end of the least recently used leaf that has no users, and so on, until
-// one panel is free. False if all that could be evicted is gone and no panel came free.
+void KvTree::link(NodeId id, Segment segment, bool youngest) {
+  Node& node = nodes_[id];
+  Lru& lru = lru_of(segment);
+  node.segment = segment;
+  node.older = youngest ? lru.youngest : kRoot;
+  node.younger = youngest ? kRoot : lru.oldest;
+  (node.older == kRoot ? lru.oldest : nodes_[node.older].younger) = id;
+  (node.younger == kRoot ? lru.youngest : nodes_[node.younger].older) = id;
+  lru.positions += node.tokens.size();
+}
+
+void KvTree::unlink(Node& node) {
+  Lru& lru = lru_of(node.segment);
+  (node.older == kRoot ? lru.oldest : nodes_[node.older].younger) = node.younger;
+  (node.younger == kRoot ? lru.youngest : nodes_[node.younger].older) = node.older;
+  lru.positions -= node.tokens.size();
+  node.segment = Segment::kNone;
+}
+
+// Takes positions from the end of the oldest leaf, and so on, until one panel is free. False if all
+// that could be evicted is gone and no panel came free.
 bool KvTree::evict_panel() {
   const uint32_t used_before = pool_.used();
-  while (pool_.used() == used_before && !evictable_.empty()) {
-    const Evictable oldest = evictable_.front();
-    const Node& node = nodes_[oldest.node];
-    const bool current = is_current(oldest);
-    if (current && node.refs.size() > 1) {
-      const PanelRef& last = node.refs.back();
-      shrink(oldest.node, node.tokens.size() - (last.slot_end - last.slot_begin));
+  while (pool_.used() == used_before) {
+    const NodeId id = probation_.oldest != kRoot ? probation_.oldest : protected_.oldest;
+    if (id == kRoot) return false;
+    Node& node = nodes_[id];
+    const PanelRef& last = node.refs.back();
+    int32_t kept = static_cast<int32_t>(node.tokens.size()) - (last.slot_end - last.slot_begin);
+    if (node.segment == Segment::kProbation) kept = std::max(kept, node.reused);
+    if (kept == 0) {
+      remove_leaf(id);
       continue;
     }
-    std::ranges::pop_heap(evictable_, kOldestAtFront);
-    evictable_.pop_back();
-    if (current) remove_leaf(oldest.node);
+    shrink(id, kept);
+    if (node.segment == Segment::kProbation && kept == node.reused) {
+      unlink(node);
+      enlist(id, false);
+    }
   }
-  return pool_.used() < used_before;
+  return true;
 }
 
 }  // namespace banyan

@@ -47,8 +47,17 @@ class Simulation {
       check_all();
       ASSERT_LE(pool_.used_bytes(), pool_.budget_bytes());
     }
+    pins_.clear();
     while (!live_.empty()) close(live_.begin()->first);
     tree_.check_integrity();
+    // What is left goes when all is asked for, and then every byte is back.
+    const SeqId all = tree_.open({}, 0).seq;
+    ASSERT_TRUE(tree_.extend(all, Tokens(size_t{mix_.panels} * kPanelTokens, -1)).has_value());
+    tree_.truncate(all, 0);
+    tree_.close(all);
+    tree_.check_integrity();
+    ASSERT_EQ(pool_.used_bytes(), 0U);
+    ASSERT_EQ(tree_.positions(), 0U);
   }
 
   int failures() const { return failures_; }
@@ -82,6 +91,11 @@ class Simulation {
     const uint32_t dice = below(100);
     if (live_.empty() || (dice < 20 && int(live_.size()) < mix_.max_live)) return open();
     const SeqId seq = any_live();
+    if (dice < 23) return pin(seq);
+    if (dice < 26 && !pins_.empty()) {
+      std::swap(pins_[below(pins_.size())], pins_.back());
+      return pins_.pop_back();
+    }
     if (dice < 65) return extend(seq, random_tokens(below(3) == 0 ? mix_.max_length / 2 : 3));
     if (dice < 78 && int(live_.size()) < mix_.max_live) return fork(seq);
     if (dice < 88 && mix_.truncates) return truncate(seq);
@@ -98,6 +112,9 @@ class Simulation {
     for (const Tokens& tokens : ever_) ever = std::max(ever, common_prefix(tokens, prompt));
     int32_t live = 0;
     for (const auto& [id, tokens] : live_) live = std::max(live, common_prefix(tokens, prompt));
+    for (const Pinned& pinned : pins_) {
+      live = std::max(live, common_prefix(pinned.tokens, prompt));
+    }
     ASSERT_LE(matched, std::min(limit, std::max(ever, live)));
     ASSERT_GE(matched, std::min(limit, live)) << "what is live cannot be gone";
     if (!evicted_ && !mix_.truncates) {
@@ -108,9 +125,25 @@ class Simulation {
     if (below(8) != 0) extend(seq, Tokens(prompt.begin() + matched, prompt.end()));
   }
 
-  // What the live sequences hold, counted through the public interface.
-  size_t live_panels() const {
+  struct Pinned {
+    KvTree::Pin pin;
+    Tokens tokens;
+    std::vector<size_t> slots;  // of written_
+  };
+
+  void pin(SeqId seq) {
+    Pinned& pinned = pins_.emplace_back(tree_.pin(seq), live_.at(seq));
+    for (Position p = 0; p < Position(pinned.tokens.size()); ++p) {
+      pinned.slots.push_back(&written(seq, p) - written_.data());
+    }
+  }
+
+  // What the live sequences and pins hold, counted through the public interface.
+  size_t held_panels() const {
     std::set<PanelId> panels;
+    for (const Pinned& pinned : pins_) {
+      for (const size_t slot : pinned.slots) panels.insert(slot / kPanelTokens);
+    }
     for (const auto& [seq, tokens] : live_) {
       for (Position p = 0; p < Position(tokens.size()); ++p) {
         panels.insert(tree_.slot(seq, p).panel);
@@ -124,15 +157,15 @@ class Simulation {
     const size_t begin = tokens.size();
     const size_t touched =
         added.empty() ? 0 : (begin + added.size() - 1) / kPanelTokens - begin / kPanelTokens + 1;
-    const size_t pinned = live_panels();
-    ASSERT_EQ(tree_.available_panels(), mix_.panels - pinned);
+    const size_t held = held_panels();
+    ASSERT_EQ(tree_.available_panels(), mix_.panels - held);
     const std::string before = tree_.to_text();
     const uint64_t positions_before = tree_.positions();
     if (below(4) == 0) tree_.reserve(seq, static_cast<int32_t>(begin + added.size() + below(40)));
     if (!tree_.extend(seq, added)) {
       ++failures_;
       ASSERT_EQ(tree_.to_text(), before);
-      ASSERT_GE(pinned + touched, mix_.panels) << "refused though it fits";
+      ASSERT_GE(held + touched, mix_.panels) << "refused though it fits";
       return;
     }
     evicted_ = evicted_ || tree_.positions() < positions_before + added.size();
@@ -185,6 +218,13 @@ class Simulation {
   void check_all() {
     check_order();
     check_version();
+    for (const Pinned& pinned : pins_) {
+      uint64_t hash = kSeed;
+      for (size_t p = 0; p < pinned.tokens.size(); ++p) {
+        hash = next_hash(hash, pinned.tokens[p]);
+        ASSERT_EQ(written_[pinned.slots[p]], hash) << "pinned, at " << p;
+      }
+    }
     std::vector<NodeId> path;
     Tokens spelled;
     for (const auto& [seq, tokens] : live_) {
@@ -254,6 +294,7 @@ class Simulation {
   KvTree tree_;
   std::vector<uint64_t> written_;  // [panel][slot]
   std::map<SeqId, Tokens> live_;
+  std::vector<Pinned> pins_;
   std::vector<uint64_t> structure_;  // of the live sequences, as last seen
   uint64_t version_ = 0;
   std::vector<Tokens> ever_;  // as they were when closed or truncated
@@ -305,6 +346,51 @@ TEST(KvTreeProperty, TruncatingAndForkingWithRoomToSpareKeepsEveryPosition) {
     simulation.run(1000);
     ASSERT_FALSE(HasFatalFailure());
   }
+}
+
+// Requests over one system prompt, each with its own question, and between two of them more prompts
+// that never come again than the pool holds. Tokens that need not be computed, here and in the
+// plainest LRU: of panels named by their prefix, a prompt's last panel older than its first.
+TEST(KvTreeProperty, AScanDoesNotFlushASystemPromptAsItDoesWithLru) {
+  constexpr uint32_t kPanels = 64;
+  constexpr int kRounds = 40;
+  std::mt19937 random(7);
+  PanelPool pool = std::move(PanelPool::create(kShape, kPanels * kShape.panel_bytes())).value();
+  KvTree tree(pool);
+  std::vector<Tokens> lru;  // oldest first
+  int64_t tree_hits = 0;
+  int64_t lru_hits = 0;
+  const auto request = [&](const Tokens& prompt) {
+    const auto [seq, matched] = tree.open(prompt, static_cast<int32_t>(prompt.size()));
+    tree_hits += matched;
+    ASSERT_TRUE(tree.extend(seq, std::span(prompt).subspan(matched)).has_value());
+    tree.close(seq);
+    bool hit = true;
+    std::vector<Tokens> used;
+    for (size_t end = kPanelTokens; end <= prompt.size(); end += kPanelTokens) {
+      used.emplace(used.begin(), prompt.begin(), prompt.begin() + end);
+      hit = hit && std::erase(lru, used.front()) > 0;
+      lru_hits += hit ? kPanelTokens : 0;
+    }
+    lru.insert(lru.end(), used.begin(), used.end());
+    if (lru.size() > kPanels) lru.erase(lru.begin(), lru.end() - kPanels);
+  };
+  const auto random_tokens = [&](size_t size) {
+    Tokens tokens(size);
+    for (TokenId& token : tokens) token = static_cast<TokenId>(random() % 50000);
+    return tokens;
+  };
+  const Tokens system = random_tokens(20 * kPanelTokens);
+  for (int round = 0; round < kRounds; ++round) {
+    Tokens prompt = system;
+    const Tokens question = random_tokens(2 * kPanelTokens);
+    prompt.insert(prompt.end(), question.begin(), question.end());
+    request(prompt);
+    if (round < 1) continue;  // it must come again before the first scan
+    for (int i = 0; i < 30; ++i) request(random_tokens(4 * kPanelTokens));
+  }
+  EXPECT_EQ(tree_hits, int64_t(kRounds - 1) * int64_t(system.size()));
+  EXPECT_EQ(lru_hits, int64_t(system.size())) << "only before the first scan";
 }
 
 }  // namespace

@@ -341,6 +341,32 @@ TEST(KvTree, EvictionTakesTheLeastRecentlyUsedLeafFirstAndFromItsEnd) {
   EXPECT_EQ(matched(tree, count_up(32, 100)), 32);
 }
 
+TEST(KvTree, WhatWasMatchedAgainOutlivesAScan) {
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  store(tree, count_up(50));
+  Tokens question = count_up(40);
+  question.push_back(7);
+  store(tree, question);  // 40 positions have come again, the rest has not
+  for (TokenId i = 1; i <= 100; ++i) store(tree, count_up(32, 1000 * i));
+  tree.check_integrity();
+  EXPECT_EQ(matched(tree, question), 40);
+}
+
+TEST(KvTree, WhatWasMatchedAgainLongAgoMakesRoom) {
+  PanelPool pool = make_pool(10);
+  KvTree tree(pool);
+  store(tree, count_up(64));
+  EXPECT_EQ(matched(tree, count_up(64)), 64);
+  for (TokenId i = 1; i <= 3; ++i) {  // as much as the protected segment holds, and 64 more
+    store(tree, count_up(64, 1000 * i));
+    EXPECT_EQ(matched(tree, count_up(64, 1000 * i)), 64);
+    tree.check_integrity();
+  }
+  EXPECT_EQ(matched(tree, count_up(64)), 0);
+  EXPECT_EQ(matched(tree, count_up(64, 3000)), 64);
+}
+
 TEST(KvTree, EvictionNeverTakesWhatALiveSequenceUses) {
   PanelPool pool = make_pool(4);
   KvTree tree(pool);
@@ -352,6 +378,36 @@ TEST(KvTree, EvictionNeverTakesWhatALiveSequenceUses) {
   EXPECT_EQ(matched(tree, count_up(40)), 32) << "what shares a pinned panel costs nothing";
   ASSERT_FALSE(tree.extend(seq, Tokens{1}).has_value());
   EXPECT_EQ(panels_of(tree, pinning).size(), 2U);
+}
+
+TEST(KvTree, APinHoldsWhatItsSequenceHadAndNoMore) {
+  PanelPool pool = make_pool(6);
+  KvTree tree(pool);
+  SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(24)).has_value());
+  KvTree::Pin pin = tree.pin(seq);
+  ASSERT_TRUE(tree.extend(seq, count_up(8, 24)).has_value());
+  EXPECT_EQ(tree.available_panels(), 3U) << "the pinned node ends where it did";
+  tree.truncate(seq, 10);
+  tree.close(seq);
+  tree.check_integrity();
+  EXPECT_EQ(tree.available_panels(), 4U);
+
+  seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(64, 100)).has_value());
+  const Result<void> failure = tree.extend(seq, Tokens{1});
+  ASSERT_FALSE(failure.has_value());
+  EXPECT_EQ(failure.error().message,
+            "--kv-budget 384 B holds 96 positions and is used up: 1 more were needed and 0 fit "
+            "beside what live sequences and pins use");
+  EXPECT_EQ(matched(tree, count_up(32)), 24);
+  KvTree::Pin moved = std::move(pin);
+  EXPECT_EQ(tree.available_panels(), 0U);
+  moved = {};
+  EXPECT_EQ(tree.available_panels(), 2U);
+  ASSERT_TRUE(tree.extend(seq, count_up(32, 164)).has_value());
+  EXPECT_EQ(matched(tree, count_up(32)), 0);
+  tree.check_integrity();
 }
 
 TEST(KvTree, WhereOnlyUnusedChildrenStandInTheWayTheSoleUserAppendsInPlace) {
