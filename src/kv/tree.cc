@@ -40,30 +40,35 @@ KvTree::Sequence& KvTree::sequence(SeqId seq) {
   return const_cast<Sequence&>(std::as_const(*this).sequence(seq));
 }
 
-SeqId KvTree::new_sequence(NodeId leaf) {
+SeqId KvTree::new_sequence(NodeId leaf, const KvScope& scope) {
   if (free_sequences_.empty()) {
     free_sequences_.push_back(static_cast<SeqId>(sequences_.size()));
     sequences_.emplace_back();
   }
   const SeqId seq = free_sequences_.back();
   free_sequences_.pop_back();
-  sequences_[seq] = {.leaf = leaf, .live = true};
+  sequences_[seq] = {.leaf = leaf, .scope = scope, .live = true};
   retain_path(leaf, seq);
   return seq;
 }
 
-KvTree::Opened KvTree::open(std::span<const TokenId> prompt, int32_t max_match) {
+KvTree::Opened KvTree::open(std::span<const TokenId> prompt, int32_t max_match,
+                            const KvScope& scope) {
   BANYAN_CHECK(max_match >= 0, "a number of positions");
-  const Match match = longest_match(prompt.first(std::min<size_t>(prompt.size(), max_match)));
+  const Match match = longest_match(prompt.first(std::min<size_t>(prompt.size(), max_match)),
+                                    {scope.salt, scope.salt, scope.accepts_approximate});
   NodeId leaf = match.node;
   if (match.length < nodes_[leaf].end()) leaf = split(leaf, match.length - nodes_[leaf].begin);
   for (NodeId id = leaf; id != kRoot; id = nodes_[id].parent) {
     nodes_[id].reused = static_cast<int32_t>(nodes_[id].tokens.size());
   }
-  return {new_sequence(leaf), match.length};
+  return {new_sequence(leaf, scope), match.length};
 }
 
-SeqId KvTree::fork(SeqId seq) { return new_sequence(sequence(seq).leaf); }
+SeqId KvTree::fork(SeqId seq) {
+  const Sequence past = sequence(seq);
+  return new_sequence(past.leaf, past.scope);
+}
 
 void KvTree::close(SeqId seq) {
   const NodeId leaf = sequence(seq).leaf;
@@ -79,28 +84,30 @@ void KvTree::close(SeqId seq) {
 
 Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
   if (tokens.empty()) return {};
-  NodeId leaf = sequence(seq).leaf;
+  Sequence& s = sequence(seq);
+  const NodeId leaf = s.leaf;
   BANYAN_CHECK(tokens.size() <= size_t(std::numeric_limits<Position>::max() - nodes_[leaf].end()),
                "positions fit their type");
   // With all of its unused children evicted, the sole user of a node appends in place.
-  if (panels_to_extend(leaf, tokens.size(), may_append(leaf)) > available_panels()) {
-    return budget_error(leaf, tokens.size());
+  if (panels_to_extend(leaf, tokens.size(), may_append(s)) > available_panels()) {
+    return budget_error(s, tokens.size());
   }
   const auto is_short = [&] {
-    return free_panels() < panels_to_extend(leaf, tokens.size(), appends_in_place(leaf));
+    return free_panels() < panels_to_extend(leaf, tokens.size(), appends_in_place(s));
   };
   while (is_short()) {
     const bool freed = evict_panel();
     BANYAN_CHECK(freed || !is_short(), "available panels are free or can be evicted");
   }
-  if (!appends_in_place(leaf)) {
-    const NodeId child = new_node(leaf, nodes_[leaf].end());
-    reserve_node(child, sequence(seq).reserved);
+  if (!appends_in_place(s)) {
+    const bool exact = nodes_[leaf].exact && !s.scope.stores_approximate;
+    const NodeId child = new_node(leaf, nodes_[leaf].end(), s.scope.salt, exact);
+    reserve_node(child, s.reserved);
     nodes_[child].users = 1;
     nodes_[child].last_seq = seq;
     append(child, tokens);
     insert_child(leaf, child);
-    sequence(seq).leaf = child;
+    s.leaf = child;
     ++structure_version_;
   } else {
     append(leaf, tokens);
@@ -146,33 +153,44 @@ void KvTree::path(SeqId seq, std::vector<NodeId>& out) const {
 void KvTree::reserve(SeqId seq, int32_t length) {
   Sequence& s = sequence(seq);
   s.reserved = std::max(s.reserved, length);
-  if (appends_in_place(s.leaf)) reserve_node(s.leaf, s.reserved);
+  if (appends_in_place(s)) reserve_node(s.leaf, s.reserved);
 }
 
 // --- matching ------------------------------------------------------------------------------------
 
-std::span<const NodeId> KvTree::children_beginning_with(const Node& parent, TokenId token) const {
-  const auto first_token = [this](NodeId id) { return nodes_[id].tokens.front(); };
+// Salts differ among the children of the root only.
+std::span<const NodeId> KvTree::children_beginning_with(const Node& parent, TokenId token,
+                                                        uint64_t first_salt,
+                                                        uint64_t last_salt) const {
+  const auto key = [this](NodeId id) {
+    return std::pair(nodes_[id].tokens.front(), nodes_[id].salt);
+  };
   const std::vector<NodeId>& all = parent.children;
-  const auto begin = std::ranges::lower_bound(all, token, {}, first_token);
-  return {begin, std::ranges::upper_bound(begin, all.end(), token, {}, first_token)};
+  const auto begin = std::ranges::lower_bound(all, std::pair(token, first_salt), {}, key);
+  return {begin, std::ranges::upper_bound(begin, all.end(), std::pair(token, last_salt), {}, key)};
+}
+
+std::span<const NodeId> KvTree::siblings_alike(NodeId parent, const Node& node) const {
+  return children_beginning_with(nodes_[parent], node.tokens.front(), node.salt, node.salt);
 }
 
 // Sequences that computed the same tokens side by side leave siblings that begin alike, so every
-// such branch is followed.
-KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt) {
+// such branch is followed. Exact ones are met first, and stay if approximate ones are no longer.
+KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt, const Filter& filter) {
   Match best;
   search_.assign(1, kRoot);
   while (!search_.empty() && size_t(best.length) < prompt.size()) {
     const NodeId id = search_.back();
     search_.pop_back();
     const Node& node = nodes_[id];
+    if (!node.exact && !filter.approximate) continue;
     const std::span<const TokenId> rest = prompt.subspan(node.begin);
     const auto differs = std::ranges::mismatch(node.tokens, rest);
     const int32_t length = node.begin + static_cast<int32_t>(differs.in2 - rest.begin());
     if (length > best.length) best = {id, length};
     if (length == node.end() && size_t(length) < prompt.size()) {
-      const std::span<const NodeId> next = children_beginning_with(node, prompt[length]);
+      const std::span<const NodeId> next =
+          children_beginning_with(node, prompt[length], filter.first_salt, filter.last_salt);
       search_.insert(search_.end(), next.begin(), next.end());
     }
   }
@@ -181,15 +199,14 @@ KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt) {
 
 void KvTree::insert_child(NodeId parent, NodeId child) {
   std::vector<NodeId>& children = nodes_[parent].children;
-  const std::span<const NodeId> alike =
-      children_beginning_with(nodes_[parent], nodes_[child].tokens.front());
-  children.insert(children.begin() + (alike.data() + alike.size() - children.data()), child);
+  const std::span<const NodeId> alike = siblings_alike(parent, nodes_[child]);
+  const size_t place = nodes_[child].exact ? alike.size() : 0;
+  children.insert(children.begin() + (alike.data() + place - children.data()), child);
 }
 
 void KvTree::erase_child(NodeId parent, NodeId child) {
   std::vector<NodeId>& children = nodes_[parent].children;
-  const std::span<const NodeId> alike =
-      children_beginning_with(nodes_[parent], nodes_[child].tokens.front());
+  const std::span<const NodeId> alike = siblings_alike(parent, nodes_[child]);
   const auto at = std::ranges::find(alike, child);
   BANYAN_CHECK(at != alike.end(), "a parent knows its child");
   children.erase(children.begin() + (&*at - children.data()));
@@ -197,7 +214,7 @@ void KvTree::erase_child(NodeId parent, NodeId child) {
 
 // --- nodes ---------------------------------------------------------------------------------------
 
-NodeId KvTree::new_node(NodeId parent, Position begin) {
+NodeId KvTree::new_node(NodeId parent, Position begin, uint64_t salt, bool exact) {
   if (free_nodes_.empty()) {
     free_nodes_.push_back(static_cast<NodeId>(nodes_.size()));
     nodes_.emplace_back();
@@ -209,6 +226,8 @@ NodeId KvTree::new_node(NodeId parent, Position begin) {
   Node& node = nodes_[id];
   node.parent = parent;
   node.begin = begin;
+  node.salt = salt;
+  node.exact = exact;
   node.live = true;
   return id;
 }
@@ -226,7 +245,8 @@ void KvTree::remove_leaf(NodeId id) {
 // Cuts a node in two at `offset` in (0, size) and returns the upper half, which is new. The lower
 // half keeps the id, so that its sequences and children need no change.
 NodeId KvTree::split(NodeId id, int32_t offset) {
-  const NodeId upper_id = new_node(nodes_[id].parent, nodes_[id].begin);
+  const NodeId upper_id =
+      new_node(nodes_[id].parent, nodes_[id].begin, nodes_[id].salt, nodes_[id].exact);
   Node& upper = nodes_[upper_id];
   Node& lower = nodes_[id];
   BANYAN_CHECK(offset > 0 && offset < int32_t(lower.tokens.size()), "both halves have positions");
@@ -307,15 +327,16 @@ void KvTree::reserve_node(NodeId id, int32_t length) {
 // shorter goes: requests that repeat each other would fill the cache with the same KV.
 void KvTree::drop_duplicate(NodeId leaf) {
   const Node& node = nodes_[leaf];
-  const auto begins_with = [this](NodeId longer, NodeId shorter) {
-    const std::vector<TokenId>& a = nodes_[longer].tokens;
-    const std::vector<TokenId>& b = nodes_[shorter].tokens;
-    return a.size() >= b.size() && std::equal(b.begin(), b.end(), a.begin());
+  const auto serves_as = [this](NodeId longer, NodeId shorter) {
+    const Node& a = nodes_[longer];
+    const Node& b = nodes_[shorter];
+    return (a.exact || !b.exact) && a.tokens.size() >= b.tokens.size() &&
+           std::equal(b.tokens.begin(), b.tokens.end(), a.tokens.begin());
   };
-  for (const NodeId sibling : children_beginning_with(nodes_[node.parent], node.tokens.front())) {
+  for (const NodeId sibling : siblings_alike(node.parent, node)) {
     if (sibling == leaf) continue;
-    if (begins_with(sibling, leaf)) return remove_leaf(leaf);
-    if (is_evictable(sibling) && begins_with(leaf, sibling)) return remove_leaf(sibling);
+    if (serves_as(sibling, leaf)) return remove_leaf(leaf);
+    if (is_evictable(sibling) && serves_as(leaf, sibling)) return remove_leaf(sibling);
   }
 }
 
@@ -408,15 +429,17 @@ void KvTree::drop_panel_use(PanelId panel, bool held) {
 
 // --- budget --------------------------------------------------------------------------------------
 
-// Where a pin ends, nothing is appended: it would be pinned too.
-bool KvTree::may_append(NodeId leaf) const {
-  return leaf != kRoot && nodes_[leaf].users == 1 && nodes_[leaf].pins == 0;
+// Where a pin ends, nothing is appended: it would be pinned too. A node is of one exactness.
+bool KvTree::may_append(const Sequence& s) const {
+  const Node& leaf = nodes_[s.leaf];
+  return s.leaf != kRoot && leaf.users == 1 && leaf.pins == 0 &&
+         !(leaf.exact && s.scope.stores_approximate);
 }
 
 // The slots after the end of a node without children are in no other use: nodes that share its last
 // panel are its ancestors.
-bool KvTree::appends_in_place(NodeId leaf) const {
-  return may_append(leaf) && nodes_[leaf].children.empty();
+bool KvTree::appends_in_place(const Sequence& s) const {
+  return may_append(s) && nodes_[s.leaf].children.empty();
 }
 
 uint64_t KvTree::panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const {
@@ -425,10 +448,10 @@ uint64_t KvTree::panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) c
   return touched - (in_place && begin % kPanelTokens != 0 ? 1 : 0);
 }
 
-Error KvTree::budget_error(NodeId leaf, size_t needed) const {
-  const uint64_t used_slots = nodes_[leaf].end() % kPanelTokens;
+Error KvTree::budget_error(const Sequence& s, size_t needed) const {
+  const uint64_t used_slots = nodes_[s.leaf].end() % kPanelTokens;
   uint64_t fit = uint64_t{available_panels()} * kPanelTokens;
-  if (may_append(leaf)) {
+  if (may_append(s)) {
     fit += used_slots == 0 ? 0 : kPanelTokens - used_slots;
   } else {
     fit -= std::min(fit, used_slots);  // left empty in the panel that a new node opens

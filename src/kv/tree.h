@@ -33,6 +33,15 @@ using SeqId = uint32_t;
 
 inline constexpr SeqId kNoSequence = ~SeqId{0};
 
+// Whose KV a sequence shares, and of which kind.
+struct KvScope {
+  // Only sequences of equal salts share. Compared as it is, so whoever gives one to a tenant sees
+  // to it that no other has the same: a number counted up, not a hash.
+  uint64_t salt = 0;
+  bool accepts_approximate = false;  // matches approximate KV too
+  bool stores_approximate = false;   // what it computes is approximate; else it is if its past is
+};
+
 class KvTree {
  public:
   // `pool` must outlive the tree, and the tree must be its only user.
@@ -44,11 +53,11 @@ class KvTree {
     SeqId seq;
     int32_t matched;  // positions [0, matched) are stored already
   };
-  // A live sequence that begins with the longest stored prefix of `prompt`, compared token by
-  // token, but never with more than `max_match` positions (a caller that needs the last token's
-  // logits passes prompt.size() - 1). Pins that prefix. Splits a node where the match ends inside
-  // it. O(tokens compared + nodes and panels on the path).
-  Opened open(std::span<const TokenId> prompt, int32_t max_match);
+  // A live sequence that begins with the longest stored prefix of `prompt` in its scope, compared
+  // token by token, but never with more than `max_match` positions (a caller that needs the last
+  // token's logits passes prompt.size() - 1). Holds that prefix. Splits a node where the match ends
+  // inside it. O(tokens compared + nodes and panels on the path).
+  Opened open(std::span<const TokenId> prompt, int32_t max_match, const KvScope& scope = {});
 
   // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
   // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
@@ -56,7 +65,8 @@ class KvTree {
   // O(tokens); evicting a panel is O(1), and a node that goes leaves a gap among its siblings.
   Result<void> extend(SeqId seq, std::span<const TokenId> tokens);
 
-  // A second sequence with the same past. Neither can change what they share. O(nodes on the path).
+  // A second sequence with the same past and scope. Neither can change what they share. O(nodes on
+  // the path).
   SeqId fork(SeqId seq);
 
   // Forgets the last positions, down to `length`. CHECKs that no other live sequence shares them.
@@ -121,9 +131,11 @@ class KvTree {
     std::vector<TokenId> tokens;   // one for each position; empty in the root alone
     std::vector<PanelRef> refs;    // where they are, one for each panel; contiguous, covers
                                    // [begin, begin + tokens.size())
-    std::vector<NodeId> children;  // by rising first token
+    std::vector<NodeId> children;  // by rising first token, then salt, then exact ones last
     uint32_t users = 0;            // live sequences at or below this node
     SeqId last_seq = kNoSequence;  // the last of them in the order of sequences
+    uint64_t salt = 0;             // of KvScope; all below a node have its own
+    bool exact = true;             // else nothing below is, either
     uint32_t pins = 0;             // that end at or below this node
     int32_t reused = 0;            // positions, from its first, that a later open() matched
     NodeId older = 0;              // neighbours in its segment, 0 at the ends
@@ -157,6 +169,7 @@ class KvTree {
     NodeId leaf = kRoot;
     SeqId prev = kNoSequence;  // in the order of live sequences
     SeqId next = kNoSequence;
+    KvScope scope;
     int32_t reserved = 0;  // length asked for with reserve()
     bool live = false;
   };
@@ -164,6 +177,12 @@ class KvTree {
   struct PanelUse {
     uint32_t nodes = 0;
     uint32_t held = 0;  // those of them with users or pins
+  };
+  // What a match may follow.
+  struct Filter {
+    uint64_t first_salt = 0;
+    uint64_t last_salt = 0;
+    bool approximate = false;
   };
   struct Match {
     NodeId node = kRoot;
@@ -178,14 +197,16 @@ class KvTree {
 
   const Sequence& sequence(SeqId seq) const;
   Sequence& sequence(SeqId seq);
-  SeqId new_sequence(NodeId leaf);
+  SeqId new_sequence(NodeId leaf, const KvScope& scope);
 
-  Match longest_match(std::span<const TokenId> prompt);
-  std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token) const;
+  Match longest_match(std::span<const TokenId> prompt, const Filter& filter);
+  std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token,
+                                                  uint64_t first_salt, uint64_t last_salt) const;
+  std::span<const NodeId> siblings_alike(NodeId parent, const Node& node) const;
   void insert_child(NodeId parent, NodeId child);
   void erase_child(NodeId parent, NodeId child);
 
-  NodeId new_node(NodeId parent, Position begin);
+  NodeId new_node(NodeId parent, Position begin, uint64_t salt, bool exact);
   void remove_leaf(NodeId id);
   NodeId split(NodeId id, int32_t offset);
   void append(NodeId id, std::span<const TokenId> tokens);
@@ -203,11 +224,11 @@ class KvTree {
   void add_panel_use(PanelId panel, bool held);
   void drop_panel_use(PanelId panel, bool held);
 
-  bool may_append(NodeId leaf) const;
-  bool appends_in_place(NodeId leaf) const;
+  bool may_append(const Sequence& s) const;
+  bool appends_in_place(const Sequence& s) const;
   uint64_t panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const;
   uint32_t free_panels() const { return pool_.capacity() - pool_.used(); }
-  Error budget_error(NodeId leaf, size_t needed) const;
+  Error budget_error(const Sequence& s, size_t needed) const;
   bool is_evictable(NodeId id) const;
   Lru& lru_of(Segment segment) { return segment == Segment::kProbation ? probation_ : protected_; }
   uint64_t protected_limit() const;

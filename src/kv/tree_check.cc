@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -116,12 +117,15 @@ void KvTree::check_integrity() const {
       use.slots |= slots;
     }
     uint32_t pins = 0;
-    TokenId previous = node.children.empty() ? 0 : nodes_[node.children.front()].tokens.front();
+    std::tuple<TokenId, uint64_t, bool> previous{-1, 0, false};
     for (const NodeId child : node.children) {
       BANYAN_CHECK(nodes_[child].parent == id, "a child knows its parent");
       BANYAN_CHECK(nodes_[child].begin == node.end(), "a child begins where its parent ends");
-      BANYAN_CHECK(nodes_[child].tokens.front() >= previous, "children are in order");
-      previous = nodes_[child].tokens.front();
+      BANYAN_CHECK(id == kRoot || nodes_[child].salt == node.salt, "salts differ at the root only");
+      BANYAN_CHECK(node.exact || !nodes_[child].exact, "nothing exact builds on approximate KV");
+      const std::tuple key{nodes_[child].tokens.front(), nodes_[child].salt, nodes_[child].exact};
+      BANYAN_CHECK(node.children.front() == child || key >= previous, "children are in order");
+      previous = key;
       pins += nodes_[child].pins;
       open.push_back(child);
     }
@@ -169,6 +173,8 @@ std::string KvTree::to_text() const {
       fmt::format_to(std::back_inserter(text), " {}:{}-{}", ref.panel, ref.slot_begin,
                      ref.slot_end);
     }
+    if (node.salt != 0) fmt::format_to(std::back_inserter(text), " salt {}", node.salt);
+    if (!node.exact) text += " approximate";
     text += " tokens";
     for (size_t i = 0; i < std::min(node.tokens.size(), kShownTokens); ++i) {
       fmt::format_to(std::back_inserter(text), " {}", node.tokens[i]);

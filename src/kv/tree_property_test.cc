@@ -29,7 +29,23 @@ struct Mix {
   int max_length;  // of a sequence, roughly
   int max_live;
   bool truncates;
+  int salts = 1;
+  bool approximate = false;  // some sequences are
 };
+
+// What a sequence has, or had.
+struct Past {
+  Tokens tokens;
+  KvScope scope;
+  int32_t exact = 0;  // of its first positions
+};
+
+// How much of a prompt a past can give to a sequence of `scope`.
+int32_t gives(const Past& past, const Tokens& prompt, const KvScope& scope) {
+  if (past.scope.salt != scope.salt) return 0;
+  const int32_t same = common_prefix(past.tokens, prompt);
+  return scope.accepts_approximate ? same : std::min(same, past.exact);
+}
 
 class Simulation {
  public:
@@ -38,7 +54,7 @@ class Simulation {
         random_(seed),
         pool_(std::move(PanelPool::create(kShape, mix.panels * kShape.panel_bytes())).value()),
         tree_(pool_),
-        written_(size_t{mix.panels} * kPanelTokens, 0) {}
+        written_(size_t{mix.panels} * kPanelTokens) {}
 
   void run(int n_operations) {
     for (int i = 0; i < n_operations && !::testing::Test::HasFatalFailure(); ++i) {
@@ -77,7 +93,7 @@ class Simulation {
   Tokens random_prompt() {
     Tokens prompt;
     if (!ever_.empty() && below(4) != 0) {
-      prompt = ever_[below(ever_.size())];
+      prompt = ever_[below(ever_.size())].tokens;
       prompt.resize(below(prompt.size() + 1));
     }
     const Tokens tail = random_tokens(mix_.max_length / 2);
@@ -106,34 +122,40 @@ class Simulation {
     const Tokens prompt = random_prompt();
     const int32_t max_match = below(3) == 0 ? static_cast<int32_t>(below(prompt.size() + 2))
                                             : static_cast<int32_t>(prompt.size());
-    const auto [seq, matched] = tree_.open(prompt, max_match);
+    KvScope scope{.salt = below(mix_.salts)};
+    if (mix_.approximate) {
+      scope.accepts_approximate = below(2) == 0;
+      scope.stores_approximate = scope.accepts_approximate && below(2) == 0;
+    }
+    const auto [seq, matched] = tree_.open(prompt, max_match, scope);
     const int32_t limit = std::min(max_match, static_cast<int32_t>(prompt.size()));
     int32_t ever = 0;
-    for (const Tokens& tokens : ever_) ever = std::max(ever, common_prefix(tokens, prompt));
+    for (const Past& past : ever_) ever = std::max(ever, gives(past, prompt, scope));
     int32_t live = 0;
-    for (const auto& [id, tokens] : live_) live = std::max(live, common_prefix(tokens, prompt));
-    for (const Pinned& pinned : pins_) {
-      live = std::max(live, common_prefix(pinned.tokens, prompt));
-    }
+    for (const auto& [id, past] : live_) live = std::max(live, gives(past, prompt, scope));
+    for (const Pinned& pinned : pins_) live = std::max(live, gives(pinned.past, prompt, scope));
     ASSERT_LE(matched, std::min(limit, std::max(ever, live)));
     ASSERT_GE(matched, std::min(limit, live)) << "what is live cannot be gone";
     if (!evicted_ && !mix_.truncates) {
       ASSERT_EQ(matched, std::min(limit, std::max(ever, live)));
     }
     matched_positions_ += matched;
-    ASSERT_TRUE(live_.emplace(seq, Tokens(prompt.begin(), prompt.begin() + matched)).second);
+    Past past{Tokens(prompt.begin(), prompt.begin() + matched), scope};
+    while (past.exact < matched && written(seq, past.exact).exact) ++past.exact;
+    ASSERT_TRUE(scope.accepts_approximate || past.exact == matched);
+    ASSERT_TRUE(live_.emplace(seq, std::move(past)).second);
     if (below(8) != 0) extend(seq, Tokens(prompt.begin() + matched, prompt.end()));
   }
 
   struct Pinned {
     KvTree::Pin pin;
-    Tokens tokens;
+    Past past;
     std::vector<size_t> slots;  // of written_
   };
 
   void pin(SeqId seq) {
     Pinned& pinned = pins_.emplace_back(tree_.pin(seq), live_.at(seq));
-    for (Position p = 0; p < Position(pinned.tokens.size()); ++p) {
+    for (Position p = 0; p < Position(pinned.past.tokens.size()); ++p) {
       pinned.slots.push_back(&written(seq, p) - written_.data());
     }
   }
@@ -144,8 +166,8 @@ class Simulation {
     for (const Pinned& pinned : pins_) {
       for (const size_t slot : pinned.slots) panels.insert(slot / kPanelTokens);
     }
-    for (const auto& [seq, tokens] : live_) {
-      for (Position p = 0; p < Position(tokens.size()); ++p) {
+    for (const auto& [seq, past] : live_) {
+      for (Position p = 0; p < Position(past.tokens.size()); ++p) {
         panels.insert(tree_.slot(seq, p).panel);
       }
     }
@@ -153,8 +175,10 @@ class Simulation {
   }
 
   void extend(SeqId seq, const Tokens& added) {
-    Tokens& tokens = live_.at(seq);
+    Past& past = live_.at(seq);
+    Tokens& tokens = past.tokens;
     const size_t begin = tokens.size();
+    const bool exact = past.exact == int32_t(begin) && !past.scope.stores_approximate;
     const size_t touched =
         added.empty() ? 0 : (begin + added.size() - 1) / kPanelTokens - begin / kPanelTokens + 1;
     const size_t held = held_panels();
@@ -171,10 +195,11 @@ class Simulation {
     evicted_ = evicted_ || tree_.positions() < positions_before + added.size();
     tokens.insert(tokens.end(), added.begin(), added.end());
     ASSERT_EQ(tree_.length(seq), static_cast<int32_t>(tokens.size()));
-    uint64_t hash = kSeed;
+    if (exact) past.exact = static_cast<int32_t>(tokens.size());
+    uint64_t hash = seed(past);
     for (size_t p = 0; p < tokens.size(); ++p) {
       hash = next_hash(hash, tokens[p]);
-      if (p >= begin) written(seq, static_cast<Position>(p)) = hash;
+      if (p >= begin) written(seq, static_cast<Position>(p)) = {hash, exact};
     }
   }
 
@@ -185,15 +210,16 @@ class Simulation {
 
   // Down to where another live sequence may have positions in common: those must stay.
   void truncate(SeqId seq) {
-    Tokens& tokens = live_.at(seq);
+    Past& past = live_.at(seq);
     int32_t shared = 0;
-    for (const auto& [other, its_tokens] : live_) {
-      if (other != seq) shared = std::max(shared, common_prefix(tokens, its_tokens));
+    for (const auto& [other, its] : live_) {
+      if (other != seq) shared = std::max(shared, common_prefix(past.tokens, its.tokens));
     }
-    const int32_t length = shared + static_cast<int32_t>(below(tokens.size() - shared + 1));
-    ever_.push_back(tokens);
+    const int32_t length = shared + static_cast<int32_t>(below(past.tokens.size() - shared + 1));
+    ever_.push_back(past);
     tree_.truncate(seq, length);
-    tokens.resize(length);
+    past.tokens.resize(length);
+    past.exact = std::min(past.exact, length);
     ASSERT_EQ(tree_.length(seq), length);
   }
 
@@ -208,7 +234,14 @@ class Simulation {
     return (hash ^ static_cast<uint64_t>(token + 1)) * 0x100000001b3;
   }
 
-  uint64_t& written(SeqId seq, Position position) {
+  static uint64_t seed(const Past& past) { return kSeed + past.scope.salt; }
+
+  struct Written {
+    uint64_t hash = 0;
+    bool exact = false;
+  };
+
+  Written& written(SeqId seq, Position position) {
     const KvSlot slot = tree_.slot(seq, position);
     return written_[size_t{slot.panel} * kPanelTokens + slot.slot];
   }
@@ -219,20 +252,22 @@ class Simulation {
     check_order();
     check_version();
     for (const Pinned& pinned : pins_) {
-      uint64_t hash = kSeed;
-      for (size_t p = 0; p < pinned.tokens.size(); ++p) {
-        hash = next_hash(hash, pinned.tokens[p]);
-        ASSERT_EQ(written_[pinned.slots[p]], hash) << "pinned, at " << p;
+      uint64_t hash = seed(pinned.past);
+      for (size_t p = 0; p < pinned.slots.size(); ++p) {
+        hash = next_hash(hash, pinned.past.tokens[p]);
+        ASSERT_EQ(written_[pinned.slots[p]].hash, hash) << "pinned, at " << p;
       }
     }
     std::vector<NodeId> path;
     Tokens spelled;
-    for (const auto& [seq, tokens] : live_) {
-      uint64_t hash = kSeed;
+    for (const auto& [seq, past] : live_) {
+      const Tokens& tokens = past.tokens;
+      uint64_t hash = seed(past);
       for (size_t p = 0; p < tokens.size(); ++p) {
         hash = next_hash(hash, tokens[p]);
-        ASSERT_EQ(written(seq, static_cast<Position>(p)), hash)
-            << "sequence " << seq << " at " << p;
+        const Written& slot = written(seq, static_cast<Position>(p));
+        ASSERT_EQ(slot.hash, hash) << "sequence " << seq << " at " << p;
+        ASSERT_EQ(slot.exact, int32_t(p) < past.exact) << "sequence " << seq << " at " << p;
         ASSERT_EQ(tree_.slot(seq, static_cast<Position>(p)).slot, int(p) % kPanelTokens);
       }
       path.clear();
@@ -241,6 +276,8 @@ class Simulation {
       for (const NodeId id : path) {
         const Tokens& part = tree_.node(id).tokens;
         spelled.insert(spelled.end(), part.begin(), part.end());
+        ASSERT_EQ(tree_.node(id).salt, past.scope.salt);
+        ASSERT_EQ(tree_.node(id).exact, int32_t(spelled.size()) <= past.exact);
       }
       ASSERT_EQ(spelled, tokens);
     }
@@ -257,7 +294,7 @@ class Simulation {
     ASSERT_TRUE(std::ranges::all_of(order, [&](SeqId seq) { return live_.contains(seq); }));
     std::map<std::pair<PanelId, int>, std::vector<size_t>> rows_of_slot;
     for (size_t row = 0; row < order.size(); ++row) {
-      for (Position p = 0; p < Position(live_.at(order[row]).size()); ++p) {
+      for (Position p = 0; p < tree_.length(order[row]); ++p) {
         const KvSlot slot = tree_.slot(order[row], p);
         rows_of_slot[{slot.panel, slot.slot}].push_back(row);
       }
@@ -292,12 +329,12 @@ class Simulation {
   std::mt19937 random_;
   PanelPool pool_;
   KvTree tree_;
-  std::vector<uint64_t> written_;  // [panel][slot]
-  std::map<SeqId, Tokens> live_;
+  std::vector<Written> written_;  // [panel][slot]
+  std::map<SeqId, Past> live_;
   std::vector<Pinned> pins_;
   std::vector<uint64_t> structure_;  // of the live sequences, as last seen
   uint64_t version_ = 0;
-  std::vector<Tokens> ever_;  // as they were when closed or truncated
+  std::vector<Past> ever_;  // as they were when closed or truncated
   bool evicted_ = false;
   int failures_ = 0;
   int64_t matched_positions_ = 0;
@@ -345,6 +382,22 @@ TEST(KvTreeProperty, TruncatingAndForkingWithRoomToSpareKeepsEveryPosition) {
         200 + seed);
     simulation.run(1000);
     ASSERT_FALSE(HasFatalFailure());
+  }
+}
+
+TEST(KvTreeProperty, TenantsShareNothingAndExactSequencesNothingApproximate) {
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    Simulation simulation({.panels = seed % 2 == 0 ? 20000U : 16U,
+                           .vocabulary = 2,
+                           .max_length = 40,
+                           .max_live = 8,
+                           .truncates = seed % 4 == 3,
+                           .salts = 1 + int(seed % 3),
+                           .approximate = true},
+                          300 + seed);
+    simulation.run(1000);
+    ASSERT_FALSE(HasFatalFailure());
+    EXPECT_GT(simulation.matched_positions(), 100);
   }
 }
 

@@ -410,6 +410,77 @@ TEST(KvTree, APinHoldsWhatItsSequenceHadAndNoMore) {
   tree.check_integrity();
 }
 
+TEST(KvTree, SequencesOfDifferentSaltsShareNothing) {
+  constexpr uint64_t kSalts[] = {0, 1, 1ULL << 63, ~0ULL};
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  for (const uint64_t salt : kSalts) {
+    const KvScope scope{.salt = salt};
+    const auto [empty, n_matched] = tree.open(count_up(20), 20, scope);
+    EXPECT_EQ(n_matched, 0);
+    const SeqId seq = tree.fork(empty);
+    tree.close(empty);
+    ASSERT_TRUE(tree.extend(seq, count_up(5)).has_value());
+    tree.truncate(seq, 0);
+    ASSERT_TRUE(tree.extend(seq, count_up(20)).has_value());
+    tree.close(seq);
+  }
+  EXPECT_EQ(tree.positions(), 80U);
+  for (const uint64_t salt : kSalts) {
+    const auto [seq, n_matched] = tree.open(count_up(20), 20, {.salt = salt});
+    EXPECT_EQ(n_matched, 20);
+    tree.close(seq);
+  }
+  EXPECT_EQ(tree.open(count_up(20), 20, {.salt = 2}).matched, 0);
+  tree.check_integrity();
+}
+
+TEST(KvTree, ApproximateKvIsForThoseWhoAcceptIt) {
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  constexpr KvScope kApproximate{.accepts_approximate = true, .stores_approximate = true};
+  constexpr KvScope kAny{.accepts_approximate = true};
+  const auto open = [&](int32_t length, const KvScope& scope) {
+    return tree.open(count_up(length), length, scope);
+  };
+  store(tree, count_up(10));
+  const auto sparse = open(30, kApproximate);
+  EXPECT_EQ(sparse.matched, 10) << "exact KV serves everyone";
+  ASSERT_TRUE(tree.extend(sparse.seq, count_up(20, 10)).has_value());
+  tree.check_integrity();
+  const auto exact = open(30, {});
+  EXPECT_EQ(exact.matched, 10);
+  const auto any = open(30, kAny);
+  EXPECT_EQ(any.matched, 30);
+  ASSERT_TRUE(tree.extend(any.seq, count_up(5, 30)).has_value());
+  EXPECT_FALSE(tree.node(tree.leaf(any.seq)).exact) << "computed exactly, from what is not";
+  ASSERT_TRUE(tree.extend(exact.seq, count_up(20, 10)).has_value());
+  const auto either = open(30, kAny);
+  EXPECT_TRUE(tree.node(tree.leaf(either.seq)).exact) << "of two as long";
+  EXPECT_EQ(open(35, kAny).matched, 35);
+  EXPECT_EQ(open(35, {}).matched, 30);
+  tree.close(sparse.seq);
+  tree.close(exact.seq);
+  tree.check_integrity();
+}
+
+TEST(KvTree, CloseDropsAnApproximateCopyOfWhatIsExactButNotTheOtherWayRound) {
+  constexpr KvScope kApproximate{.stores_approximate = true};
+  for (const bool exact_first : {false, true}) {
+    PanelPool pool = make_pool(8);
+    KvTree tree(pool);
+    const SeqId exact = tree.open({}, 0).seq;
+    const SeqId approximate = tree.open({}, 0, kApproximate).seq;
+    ASSERT_TRUE(tree.extend(exact, count_up(16)).has_value());
+    ASSERT_TRUE(tree.extend(approximate, count_up(16)).has_value());
+    tree.close(exact_first ? exact : approximate);
+    tree.close(exact_first ? approximate : exact);
+    EXPECT_EQ(tree.positions(), 16U);
+    EXPECT_EQ(matched(tree, count_up(16)), 16);
+    tree.check_integrity();
+  }
+}
+
 TEST(KvTree, WhereOnlyUnusedChildrenStandInTheWayTheSoleUserAppendsInPlace) {
   PanelPool pool = make_pool(2);
   KvTree tree(pool);
