@@ -18,9 +18,41 @@ size_t ref_index(Position begin, Position position) {
   return static_cast<size_t>(position / kPanelTokens - begin / kPanelTokens);
 }
 
+// Prefix hashes: a step for each token, which can be undone, so that a node needs its end's only.
+// They are hints; whatever decides over KV compares tokens.
+constexpr uint64_t kHashFactor = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: odd, spreads upwards
+constexpr uint64_t kHashInverse = 0xf1de83e19937733d;
+static_assert(kHashFactor * kHashInverse == 1);
+constexpr int kEvictedBits = 14;
+
+uint64_t hash_of_nothing(uint64_t salt) { return (salt + 1) * kHashFactor; }
+uint64_t hash_with(uint64_t hash, TokenId token) { return (hash ^ uint32_t(token)) * kHashFactor; }
+uint64_t hash_without(uint64_t hash, TokenId token) {
+  return (hash * kHashInverse) ^ uint32_t(token);
+}
+size_t evicted_place(uint64_t hash) { return hash >> (64 - kEvictedBits); }
+
 }  // namespace
 
-KvTree::KvTree(PanelPool& pool) : pool_(pool) {
+std::string_view name(KvTree::Why why) {
+  switch (why) {
+    case KvTree::Why::kHit:
+      return "hit";
+    case KvTree::Why::kEmpty:
+      return "empty";
+    case KvTree::Why::kDiverged:
+      return "diverged";
+    case KvTree::Why::kEvicted:
+      return "evicted";
+    case KvTree::Why::kOtherTenant:
+      return "other_tenant";
+    case KvTree::Why::kApproximateOnly:
+      return "approximate_only";
+  }
+  return "";
+}
+
+KvTree::KvTree(PanelPool& pool) : pool_(pool), evicted_(size_t{1} << kEvictedBits) {
   BANYAN_CHECK(pool.used() == 0, "a pool belongs to one tree");
   // Room for every panel, so that none is made in extend(); beyond this many (16 M positions) the
   // vector grows as any other.
@@ -105,6 +137,8 @@ Result<void> KvTree::extend(SeqId seq, std::span<const TokenId> tokens) {
     reserve_node(child, s.reserved);
     nodes_[child].users = 1;
     nodes_[child].last_seq = seq;
+    nodes_[child].prefix_hash =
+        leaf == kRoot ? hash_of_nothing(s.scope.salt) : nodes_[leaf].prefix_hash;
     append(child, tokens);
     insert_child(leaf, child);
     s.leaf = child;
@@ -174,12 +208,13 @@ std::span<const NodeId> KvTree::siblings_alike(NodeId parent, const Node& node) 
   return children_beginning_with(nodes_[parent], node.tokens.front(), node.salt, node.salt);
 }
 
+// Calls `visit` for every node that is reached and as far as it matches, until that returns false.
 // Sequences that computed the same tokens side by side leave siblings that begin alike, so every
-// such branch is followed. Exact ones are met first, and stay if approximate ones are no longer.
-KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt, const Filter& filter) {
-  Match best;
+// such branch is followed, exact ones first.
+void KvTree::follow(std::span<const TokenId> prompt, const Filter& filter,
+                    FunctionRef<bool(const Match&)> visit) const {
   search_.assign(1, kRoot);
-  while (!search_.empty() && size_t(best.length) < prompt.size()) {
+  while (!search_.empty()) {
     const NodeId id = search_.back();
     search_.pop_back();
     const Node& node = nodes_[id];
@@ -187,14 +222,85 @@ KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt, const Filte
     const std::span<const TokenId> rest = prompt.subspan(node.begin);
     const auto differs = std::ranges::mismatch(node.tokens, rest);
     const int32_t length = node.begin + static_cast<int32_t>(differs.in2 - rest.begin());
-    if (length > best.length) best = {id, length};
+    if (!visit({id, length})) return;
     if (length == node.end() && size_t(length) < prompt.size()) {
       const std::span<const NodeId> next =
           children_beginning_with(node, prompt[length], filter.first_salt, filter.last_salt);
       search_.insert(search_.end(), next.begin(), next.end());
     }
   }
+}
+
+// The first of the longest, so an exact one if there is one.
+KvTree::Match KvTree::longest_match(std::span<const TokenId> prompt, const Filter& filter) const {
+  Match best;
+  follow(prompt, filter, [&](const Match& match) {
+    if (match.length > best.length) best = match;
+    return size_t(best.length) < prompt.size();
+  });
   return best;
+}
+
+KvTree::Explanation KvTree::explain(std::span<const TokenId> prompt, const KvScope& scope) const {
+  const auto match = [&](uint64_t first_salt, uint64_t last_salt, bool approximate) {
+    return longest_match(prompt, {first_salt, last_salt, approximate});
+  };
+  const bool accepts = scope.accepts_approximate;
+  const Match own = match(scope.salt, scope.salt, accepts);
+  Explanation explanation{.why = Why::kHit, .matched = own.length};
+  if (size_t(own.length) == prompt.size()) return explanation;
+
+  int32_t longest = own.length;
+  const auto consider = [&](int32_t length, Why why) {
+    if (length <= longest) return;
+    longest = length;
+    explanation.why = why;
+  };
+  consider(match(scope.salt, scope.salt, true).length, Why::kApproximateOnly);
+  consider(longest_evicted(prompt, scope.salt), Why::kEvicted);
+  consider(match(0, std::numeric_limits<uint64_t>::max(), accepts).length, Why::kOtherTenant);
+  if (longest > own.length) return explanation;
+
+  TokenId had = kNoToken;
+  follow(prompt, {scope.salt, scope.salt, accepts}, [&](const Match& one) {
+    if (one.length == own.length) had = stored_behind(one, scope);
+    return had == kNoToken;
+  });
+  if (had != kNoToken) return {Why::kDiverged, own.length, had, prompt[own.length]};
+  if (own.length == 0) explanation.why = Why::kEmpty;
+  return explanation;
+}
+
+TokenId KvTree::stored_behind(const Match& match, const KvScope& scope) const {
+  const Node& node = nodes_[match.node];
+  if (match.length < node.end()) return node.tokens[match.length - node.begin];
+  for (const NodeId child : node.children) {
+    const Node& next = nodes_[child];
+    const bool visible = next.salt == scope.salt && (next.exact || scope.accepts_approximate);
+    if (visible) return next.tokens.front();
+  }
+  return kNoToken;
+}
+
+// Notes what goes when a node keeps `kept` positions. Its end, unless eviction cut it there before,
+// at the end of a panel; and ends of chunks.
+void KvTree::remember_evicted(const Node& node, int32_t kept) {
+  uint64_t hash = node.prefix_hash;
+  for (Position end = node.end(); end > node.begin + kept; --end) {
+    const bool is_end = end == node.end() && end % kPanelTokens != 0;
+    if (is_end || end % kChunkTokens == 0) evicted_[evicted_place(hash)] = hash;
+    hash = hash_without(hash, node.tokens[end - 1 - node.begin]);
+  }
+}
+
+int32_t KvTree::longest_evicted(std::span<const TokenId> prompt, uint64_t salt) const {
+  int32_t longest = 0;
+  uint64_t hash = hash_of_nothing(salt);
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    hash = hash_with(hash, prompt[i]);
+    if (evicted_[evicted_place(hash)] == hash) longest = static_cast<int32_t>(i + 1);
+  }
+  return longest;
 }
 
 void KvTree::insert_child(NodeId parent, NodeId child) {
@@ -258,6 +364,10 @@ NodeId KvTree::split(NodeId id, int32_t offset) {
   upper.reused = std::min(lower.reused, offset);
   lower.reused -= upper.reused;
   if (lower.segment != Segment::kNone) lru_of(lower.segment).positions -= offset;
+  upper.prefix_hash = lower.prefix_hash;
+  for (size_t i = lower.tokens.size(); i > size_t(offset); --i) {
+    upper.prefix_hash = hash_without(upper.prefix_hash, lower.tokens[i - 1]);
+  }
   upper.tokens.assign(lower.tokens.begin(), lower.tokens.begin() + offset);
   lower.tokens.erase(lower.tokens.begin(), lower.tokens.begin() + offset);
 
@@ -279,6 +389,7 @@ NodeId KvTree::split(NodeId id, int32_t offset) {
 void KvTree::append(NodeId id, std::span<const TokenId> tokens) {
   Node& node = nodes_[id];
   positions_ += tokens.size();
+  for (const TokenId token : tokens) node.prefix_hash = hash_with(node.prefix_hash, token);
   while (!tokens.empty()) {
     const int slot = node.end() % kPanelTokens;
     if (slot == 0 || node.refs.empty()) {
@@ -301,7 +412,9 @@ void KvTree::shrink(NodeId id, size_t size) {
   const size_t dropped = node.tokens.size() - size;
   positions_ -= dropped;
   if (node.segment != Segment::kNone) lru_of(node.segment).positions -= dropped;
-  node.tokens.resize(size);
+  for (; node.tokens.size() > size; node.tokens.pop_back()) {
+    node.prefix_hash = hash_without(node.prefix_hash, node.tokens.back());
+  }
   node.reused = std::min(node.reused, static_cast<int32_t>(size));
   while (!node.refs.empty()) {
     PanelRef& last = node.refs.back();
@@ -518,6 +631,7 @@ bool KvTree::evict_panel() {
     const PanelRef& last = node.refs.back();
     int32_t kept = static_cast<int32_t>(node.tokens.size()) - (last.slot_end - last.slot_begin);
     if (node.segment == Segment::kProbation) kept = std::max(kept, node.reused);
+    remember_evicted(node, kept);
     if (kept == 0) {
       remove_leaf(id);
       continue;

@@ -18,9 +18,11 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "kv/pool.h"
@@ -58,6 +60,26 @@ class KvTree {
   // token's logits passes prompt.size() - 1). Holds that prefix. Splits a node where the match ends
   // inside it. O(tokens compared + nodes and panels on the path).
   Opened open(std::span<const TokenId> prompt, int32_t max_match, const KvScope& scope = {});
+
+  enum class Why { kHit, kEmpty, kDiverged, kEvicted, kOtherTenant, kApproximateOnly };
+  struct Explanation {
+    Why why = Why::kHit;
+    int32_t matched = 0;  // positions that open() would match
+    TokenId had =
+        kNoToken;  // kDiverged: what is stored at `matched`, in one of the longest matches
+    TokenId got = kNoToken;  // kDiverged: what the prompt has there
+    friend bool operator==(const Explanation&, const Explanation&) = default;
+  };
+  // What open(prompt, prompt.size(), scope) would match, and why no more:
+  //   kHit              all of it, or all that was ever asked for: nothing is stored behind it
+  //   kEmpty            nothing is stored in this scope
+  //   kDiverged         what is stored goes on otherwise
+  //   kEvicted          more was stored once. A hint: of evicted prefixes only the hashes of the
+  //                     last 16,384 or fewer are kept, at chunk borders and ends
+  //   kApproximateOnly  more is stored, but is approximate and the scope does not accept that
+  //   kOtherTenant      more is stored under another salt; that is all that is said of it
+  // Of the last three, the one with most to give. Changes nothing. O(prompt + tokens compared).
+  Explanation explain(std::span<const TokenId> prompt, const KvScope& scope = {}) const;
 
   // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
   // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
@@ -136,6 +158,7 @@ class KvTree {
     SeqId last_seq = kNoSequence;  // the last of them in the order of sequences
     uint64_t salt = 0;             // of KvScope; all below a node have its own
     bool exact = true;             // else nothing below is, either
+    uint64_t prefix_hash = 0;      // of salt and tokens from position 0 to its end
     uint32_t pins = 0;             // that end at or below this node
     int32_t reused = 0;            // positions, from its first, that a later open() matched
     NodeId older = 0;              // neighbours in its segment, 0 at the ends
@@ -199,7 +222,12 @@ class KvTree {
   Sequence& sequence(SeqId seq);
   SeqId new_sequence(NodeId leaf, const KvScope& scope);
 
-  Match longest_match(std::span<const TokenId> prompt, const Filter& filter);
+  void follow(std::span<const TokenId> prompt, const Filter& filter,
+              FunctionRef<bool(const Match&)> visit) const;
+  Match longest_match(std::span<const TokenId> prompt, const Filter& filter) const;
+  TokenId stored_behind(const Match& match, const KvScope& scope) const;
+  int32_t longest_evicted(std::span<const TokenId> prompt, uint64_t salt) const;
+  void remember_evicted(const Node& node, int32_t kept);
   std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token,
                                                   uint64_t first_salt, uint64_t last_salt) const;
   std::span<const NodeId> siblings_alike(NodeId parent, const Node& node) const;
@@ -245,11 +273,14 @@ class KvTree {
   std::vector<PanelUse> panel_uses_;  // by PanelId
   Lru probation_;
   Lru protected_;
-  std::vector<NodeId> search_;  // scratch of longest_match
-  uint32_t held_panels_ = 0;    // panels that a node with users or pins refers to
+  std::vector<uint64_t> evicted_;       // prefix hashes, each in the place that it names; 0: none
+  mutable std::vector<NodeId> search_;  // scratch of follow
+  uint32_t held_panels_ = 0;            // panels that a node with users or pins refers to
   uint64_t positions_ = 0;
   uint64_t structure_version_ = 0;
   SeqId first_seq_ = kNoSequence;
 };
+
+std::string_view name(KvTree::Why why);  // "hit", "empty", "diverged", "evicted", ..
 
 }  // namespace banyan

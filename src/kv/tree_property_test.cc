@@ -76,6 +76,7 @@ class Simulation {
     ASSERT_EQ(tree_.positions(), 0U);
   }
 
+  const std::map<KvTree::Why, int>& explained() const { return explained_; }
   int failures() const { return failures_; }
   int64_t matched_positions() const { return matched_positions_; }
   bool evicted() const { return evicted_; }
@@ -127,6 +128,7 @@ class Simulation {
       scope.accepts_approximate = below(2) == 0;
       scope.stores_approximate = scope.accepts_approximate && below(2) == 0;
     }
+    check_explain(prompt, scope);
     const auto [seq, matched] = tree_.open(prompt, max_match, scope);
     const int32_t limit = std::min(max_match, static_cast<int32_t>(prompt.size()));
     int32_t ever = 0;
@@ -145,6 +147,73 @@ class Simulation {
     ASSERT_TRUE(scope.accepts_approximate || past.exact == matched);
     ASSERT_TRUE(live_.emplace(seq, std::move(past)).second);
     if (below(8) != 0) extend(seq, Tokens(prompt.begin() + matched, prompt.end()));
+  }
+
+  // Against what is and what ever was; and that nothing changes.
+  void check_explain(const Tokens& prompt, const KvScope& scope) {
+    using Why = KvTree::Why;
+    const std::string before = tree_.to_text();
+    const KvTree::Explanation explained = tree_.explain(prompt, scope);
+    ASSERT_EQ(tree_.to_text(), before);
+    tree_.check_integrity();
+    const bool all_is_there = !evicted_ && !mix_.truncates;
+    const int32_t at = explained.matched;
+    int32_t own = 0;
+    int32_t approximate = 0;
+    int32_t others = 0;
+    bool had = false;  // at `at`, behind the same past
+    bool goes_on = false;
+    const auto look = [&](const Past& past) {
+      KvScope theirs = scope;
+      theirs.salt = past.scope.salt;
+      const int32_t given = gives(past, prompt, theirs);
+      others = std::max(others, given);
+      if (past.scope.salt != scope.salt) return;
+      own = std::max(own, given);
+      approximate = std::max(approximate, common_prefix(past.tokens, prompt));
+      if (given < at) return;
+      const int32_t visible =
+          scope.accepts_approximate ? static_cast<int32_t>(past.tokens.size()) : past.exact;
+      goes_on = goes_on || visible > at;
+      had = had || (visible > at && past.tokens[at] == explained.had);
+    };
+    for (const Past& past : ever_) look(past);
+    for (const auto& [seq, past] : live_) look(past);
+    ASSERT_LE(at, own);
+    ASSERT_TRUE(at == own || !all_is_there);
+    switch (explained.why) {
+      case Why::kHit:
+        ASSERT_TRUE(at == int32_t(prompt.size()) || !goes_on || !all_is_there);
+        break;
+      case Why::kEmpty:
+        ASSERT_EQ(at, 0);
+        ASSERT_FALSE(goes_on && all_is_there);
+        break;
+      case Why::kDiverged:
+        ASSERT_TRUE(had);
+        ASSERT_EQ(explained.got, prompt[at]);
+        ASSERT_NE(explained.got, explained.had);
+        break;
+      case Why::kEvicted:
+        ASSERT_TRUE(evicted_);
+        ASSERT_GT(std::max(own, approximate), at);
+        break;
+      case Why::kApproximateOnly:
+        ASSERT_FALSE(scope.accepts_approximate);
+        ASSERT_GT(approximate, at);
+        break;
+      case Why::kOtherTenant:
+        ASSERT_GT(others, at);
+        break;
+    }
+    if (explained.why != Why::kDiverged) {
+      ASSERT_EQ(explained.had, kNoToken);
+      ASSERT_EQ(explained.got, kNoToken);
+    }
+    if (all_is_there && std::max(approximate, others) > own) {
+      ASSERT_EQ(explained.why, others > approximate ? Why::kOtherTenant : Why::kApproximateOnly);
+    }
+    ++explained_[explained.why];
   }
 
   struct Pinned {
@@ -332,6 +401,7 @@ class Simulation {
   std::vector<Written> written_;  // [panel][slot]
   std::map<SeqId, Past> live_;
   std::vector<Pinned> pins_;
+  std::map<KvTree::Why, int> explained_;
   std::vector<uint64_t> structure_;  // of the live sequences, as last seen
   uint64_t version_ = 0;
   std::vector<Past> ever_;  // as they were when closed or truncated
@@ -386,6 +456,7 @@ TEST(KvTreeProperty, TruncatingAndForkingWithRoomToSpareKeepsEveryPosition) {
 }
 
 TEST(KvTreeProperty, TenantsShareNothingAndExactSequencesNothingApproximate) {
+  std::map<KvTree::Why, int> explained;
   for (uint32_t seed = 0; seed < 12; ++seed) {
     Simulation simulation({.panels = seed % 2 == 0 ? 20000U : 16U,
                            .vocabulary = 2,
@@ -398,7 +469,10 @@ TEST(KvTreeProperty, TenantsShareNothingAndExactSequencesNothingApproximate) {
     simulation.run(1000);
     ASSERT_FALSE(HasFatalFailure());
     EXPECT_GT(simulation.matched_positions(), 100);
+    for (const auto& [why, count] : simulation.explained()) explained[why] += count;
   }
+  EXPECT_EQ(explained.size(), 6U);
+  for (const auto& [why, count] : explained) EXPECT_GT(count, 5) << name(why);
 }
 
 // Requests over one system prompt, each with its own question, and between two of them more prompts

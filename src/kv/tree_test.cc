@@ -481,6 +481,78 @@ TEST(KvTree, CloseDropsAnApproximateCopyOfWhatIsExactButNotTheOtherWayRound) {
   }
 }
 
+TEST(KvTree, ExplainSaysWhatWouldBeMatchedAndWhyNoMore) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  EXPECT_EQ(tree.explain({}), (Explanation{Why::kHit}));
+  EXPECT_EQ(tree.explain(count_up(5)), (Explanation{Why::kEmpty}));
+  store(tree, count_up(70));
+  Tokens other = count_up(30);
+  other.insert(other.end(), {500, 501});
+  store(tree, other);
+  const std::string before = tree.to_text();
+
+  EXPECT_EQ(tree.explain(count_up(70)), (Explanation{Why::kHit, 70}));
+  EXPECT_EQ(tree.explain(count_up(20)), (Explanation{Why::kHit, 20}));
+  EXPECT_EQ(tree.explain(count_up(90)), (Explanation{Why::kHit, 70})) << "nothing is behind it";
+  Tokens asked = count_up(64);
+  asked[50] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 50, 50, 7}));
+  asked[30] = 500;
+  asked[31] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 31, 501, 7}));
+  asked[30] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 30, 30, 7}));
+  asked[0] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 0, 0, 7}));
+  EXPECT_EQ(tree.explain(count_up(50), {.salt = 3}), (Explanation{Why::kOtherTenant}));
+  EXPECT_EQ(tree.explain(count_up(50, 1), {.salt = 3}), (Explanation{Why::kEmpty}));
+  EXPECT_EQ(tree.to_text(), before);
+}
+
+TEST(KvTree, ExplainTellsOfApproximateKvAndOfOtherTenantsByWhatTheyWouldGive) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  const auto store_in = [&](const Tokens& tokens, const KvScope& scope) {
+    const auto [seq, n_matched] = tree.open(tokens, static_cast<int32_t>(tokens.size()), scope);
+    ASSERT_TRUE(tree.extend(seq, std::span(tokens).subspan(n_matched)).has_value());
+    tree.close(seq);
+  };
+  store_in(count_up(10), {});
+  store_in(count_up(20), {.accepts_approximate = true, .stores_approximate = true});
+  store_in(count_up(30), {.salt = 1});
+  EXPECT_EQ(tree.explain(count_up(20)), (Explanation{Why::kApproximateOnly, 10}));
+  EXPECT_EQ(tree.explain(count_up(40)), (Explanation{Why::kOtherTenant, 10}));
+  EXPECT_EQ(tree.explain(count_up(20), {.accepts_approximate = true}),
+            (Explanation{Why::kHit, 20}));
+  EXPECT_EQ(tree.explain(count_up(40), {.salt = 1}), (Explanation{Why::kHit, 30}));
+  Tokens asked = count_up(10);
+  asked.push_back(7);
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kHit, 10}))
+      << "what is approximate there is not for this request to see";
+}
+
+TEST(KvTree, ExplainRemembersWhatWasEvicted) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(20);
+  KvTree tree(pool);
+  store(tree, count_up(205));
+  const SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(140, 1000)).has_value());
+  ASSERT_EQ(tree.explain(count_up(176)).matched, 176);
+  EXPECT_EQ(tree.explain(count_up(205)), (Explanation{Why::kEvicted, 176}));
+  EXPECT_EQ(tree.explain(count_up(195)), (Explanation{Why::kEvicted, 176})) << "by its chunks";
+  EXPECT_EQ(tree.explain(count_up(205), {.salt = 1}), (Explanation{Why::kOtherTenant}));
+  ASSERT_TRUE(tree.extend(seq, count_up(180, 1140)).has_value());
+  EXPECT_EQ(tree.explain(count_up(70)), (Explanation{Why::kEvicted}));
+  EXPECT_EQ(tree.explain(count_up(70), {.salt = 1}), (Explanation{Why::kEmpty}));
+}
+
 TEST(KvTree, WhereOnlyUnusedChildrenStandInTheWayTheSoleUserAppendsInPlace) {
   PanelPool pool = make_pool(2);
   KvTree tree(pool);
