@@ -233,6 +233,70 @@ TEST(KvTree, ANewSequenceStandsBehindThoseThatShareMostWithIt) {
   tree.check_integrity();
 }
 
+// Users of each node on the sequence's path.
+std::vector<uint32_t> users_on_path(const KvTree& tree, SeqId seq) {
+  std::vector<NodeId> path;
+  tree.path(seq, path);
+  std::vector<uint32_t> users;
+  for (const NodeId id : path) users.push_back(tree.node(id).users);
+  return users;
+}
+
+// The trees that ChunkAttention's own tests build (microsoft/chunk-attention,
+// tests/test_chunk_attn_cpu.py), with their rows and counts of users. Its chunks of 2 tokens are
+// matched whole, which max_match stands for.
+TEST(KvTree, RowsAndUsersAreThoseOfThePublishedTree) {
+  using Users = std::vector<uint32_t>;
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  std::vector<SeqId> seqs;
+  const auto insert = [&](const Tokens& tokens, int32_t whole_chunks) {
+    const auto [seq, n_matched] = tree.open(tokens, whole_chunks);
+    ASSERT_TRUE(tree.extend(seq, std::span(tokens).subspan(n_matched)).has_value());
+    seqs.push_back(seq);
+    tree.check_integrity();
+  };
+  insert({1, 2, 3, 4, 5}, 4);
+  insert({1, 2, 3, 4, 6}, 4);
+  insert({1, 2, 3, 4}, 4);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[0], seqs[1], seqs[2]}));
+  insert({1, 7}, 0);
+  insert({1, 2}, 2);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[0], seqs[1], seqs[2], seqs[4], seqs[3]}));
+  insert({1, 2, 3, 4, 5}, 4);
+  EXPECT_EQ(order_of(tree),
+            (std::vector<SeqId>{seqs[0], seqs[1], seqs[2], seqs[5], seqs[4], seqs[3]}));
+  EXPECT_EQ(users_on_path(tree, seqs[0]), (Users{5, 4, 1}));
+  EXPECT_EQ(users_on_path(tree, seqs[5]), (Users{5, 4, 1}));
+  EXPECT_EQ(users_on_path(tree, seqs[2]), (Users{5, 4}));
+  EXPECT_EQ(users_on_path(tree, seqs[4]), (Users{5}));
+  EXPECT_EQ(users_on_path(tree, seqs[3]), (Users{1}));
+
+  tree.close(seqs[0]);  // row 0
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[1], seqs[2], seqs[5], seqs[4], seqs[3]}));
+  EXPECT_EQ(users_on_path(tree, seqs[1]), (Users{4, 3, 1}));
+  tree.check_integrity();
+}
+
+TEST(KvTree, AppendingToAllOpensAPanelOnlyWhereOneIsFull) {
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  const SeqId a = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(a, count_up(14)).has_value());
+  const SeqId b = tree.fork(a);
+  ASSERT_TRUE(tree.extend(a, Tokens{50}).has_value());
+  ASSERT_TRUE(tree.extend(b, Tokens{60, 61}).has_value());
+  EXPECT_EQ(pool.used(), 3U);
+  ASSERT_TRUE(tree.extend(a, Tokens{80}).has_value());
+  EXPECT_EQ(pool.used(), 3U);
+  ASSERT_TRUE(tree.extend(b, Tokens{90}).has_value());
+  EXPECT_EQ(pool.used(), 4U);
+  EXPECT_EQ(tree.slot(b, 16).slot, 0);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{a, b}));
+  EXPECT_EQ(users_on_path(tree, b), (std::vector<uint32_t>{2, 1}));
+  tree.check_integrity();
+}
+
 TEST(KvTree, TheStructureIsAsItWasWhileLastNodesGrowAndUnusedOnesGo) {
   PanelPool pool = make_pool(4);
   KvTree tree(pool);
