@@ -417,6 +417,36 @@ TEST(KvTree, WhatWasMatchedAgainOutlivesAScan) {
   EXPECT_EQ(matched(tree, question), 40);
 }
 
+TEST(KvTree, WhatWasAppendedToAMatchGoesBeforeIt) {
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  store(tree, count_up(40));
+  store(tree, count_up(100));  // the same node goes on
+  for (TokenId i = 1; i <= 100; ++i) {
+    store(tree, count_up(32, 1000 * i));
+    tree.check_integrity();
+  }
+  EXPECT_EQ(matched(tree, count_up(100)), 40);
+}
+
+TEST(KvTree, APrefixThatLosesItsLastContinuationIsAsOldAsThatWas) {
+  PanelPool pool = make_pool(6);
+  KvTree tree(pool);
+  const SeqId a = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(a, count_up(32)).has_value());
+  const SeqId b = tree.fork(a);
+  ASSERT_TRUE(tree.extend(a, count_up(16, 100)).has_value());
+  ASSERT_TRUE(tree.extend(b, count_up(16, 200)).has_value());
+  tree.close(a);
+  tree.close(b);
+  store(tree, count_up(32, 300));
+  const SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(48, 400)).has_value());
+  tree.check_integrity();
+  EXPECT_EQ(matched(tree, count_up(32)), 16);
+  EXPECT_EQ(matched(tree, count_up(32, 300)), 32);
+}
+
 TEST(KvTree, WhatWasMatchedAgainLongAgoMakesRoom) {
   PanelPool pool = make_pool(10);
   KvTree tree(pool);
