@@ -4,8 +4,9 @@
 // prefix-aware KV cache, arXiv 2402.15220 section 3.1, with nodes of any length instead of fixed
 // chunks). A node is a run of positions with one set of users; it may begin and end inside a panel.
 // Forks and divergence split a node and copy nothing: a child opens its own panel with the earlier
-// slots empty. What no sequence uses stays until the pool needs its panels (least recently used
-// leaf first, from its end).
+// slots empty. What no sequence uses stays until the pool needs its panels: leaves first, from
+// their ends, in the order of a segmented LRU (Karedla, Love and Wherry, Computer 27(3), 1994), so
+// that prompts that never come again do not flush those that do.
 //
 // The tree holds tokens and panel ids only; it never touches the KV itself and never calls the
 // model. A position counts as stored from extend() on, so others may match it at once: its KV must
@@ -17,8 +18,11 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "kv/pool.h"
@@ -31,6 +35,15 @@ using SeqId = uint32_t;
 
 inline constexpr SeqId kNoSequence = ~SeqId{0};
 
+// Whose KV a sequence shares, and of which kind.
+struct KvScope {
+  // Only sequences of equal salts share. Compared as it is, so whoever gives one to a tenant sees
+  // to it that no other has the same: a number counted up, not a hash.
+  uint64_t salt = 0;
+  bool accepts_approximate = false;  // matches approximate KV too
+  bool stores_approximate = false;   // what it computes is approximate; else it is if its past is
+};
+
 class KvTree {
  public:
   // `pool` must outlive the tree, and the tree must be its only user.
@@ -42,19 +55,40 @@ class KvTree {
     SeqId seq;
     int32_t matched;  // positions [0, matched) are stored already
   };
-  // A live sequence that begins with the longest stored prefix of `prompt`, compared token by
-  // token, but never with more than `max_match` positions (a caller that needs the last token's
-  // logits passes prompt.size() - 1). Pins that prefix. Splits a node where the match ends inside
-  // it. O(tokens compared + nodes and panels on the path).
-  Opened open(std::span<const TokenId> prompt, int32_t max_match);
+  // A live sequence that begins with the longest stored prefix of `prompt` in its scope, compared
+  // token by token, but never with more than `max_match` positions (a caller that needs the last
+  // token's logits passes prompt.size() - 1). Holds that prefix. Splits a node where the match ends
+  // inside it. O(tokens compared + nodes and panels on the path).
+  Opened open(std::span<const TokenId> prompt, int32_t max_match, const KvScope& scope = {});
+
+  enum class Why { kHit, kEmpty, kDiverged, kEvicted, kOtherTenant, kApproximateOnly };
+  struct Explanation {
+    Why why = Why::kHit;
+    int32_t matched = 0;  // positions that open() would match
+    TokenId had =
+        kNoToken;  // kDiverged: what is stored at `matched`, in one of the longest matches
+    TokenId got = kNoToken;  // kDiverged: what the prompt has there
+    friend bool operator==(const Explanation&, const Explanation&) = default;
+  };
+  // What open(prompt, prompt.size(), scope) would match, and why no more:
+  //   kHit              all of it, or all that was ever asked for: nothing is stored behind it
+  //   kEmpty            nothing is stored in this scope
+  //   kDiverged         what is stored goes on otherwise
+  //   kEvicted          more was stored once. A hint: of evicted prefixes only the hashes of the
+  //                     last 16,384 or fewer are kept, at chunk borders and ends
+  //   kApproximateOnly  more is stored, but is approximate and the scope does not accept that
+  //   kOtherTenant      more is stored under another salt; that is all that is said of it
+  // Of the last three, the one with most to give. Changes nothing. O(prompt + tokens compared).
+  Explanation explain(std::span<const TokenId> prompt, const KvScope& scope = {}) const;
 
   // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
   // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
   // that no sequence uses; the sentence names --kv-budget and says how many positions would fit.
-  // O(tokens), plus O(log nodes) for each node evicted.
+  // O(tokens); evicting a panel is O(1), and a node that goes leaves a gap among its siblings.
   Result<void> extend(SeqId seq, std::span<const TokenId> tokens);
 
-  // A second sequence with the same past. Neither can change what they share. O(nodes on the path).
+  // A second sequence with the same past and scope. Neither can change what they share. O(nodes on
+  // the path).
   SeqId fork(SeqId seq);
 
   // Forgets the last positions, down to `length`. CHECKs that no other live sequence shares them.
@@ -64,6 +98,30 @@ class KvTree {
   // Ends the sequence. Its KV stays in the tree, unused, until evicted; only what a sibling holds
   // too (the same tokens after the same past) is dropped at once.
   void close(SeqId seq);
+
+  // Keeps the positions that a sequence had when it was taken from eviction, whatever becomes of
+  // the sequence. The tree must outlive it.
+  class Pin {
+   public:
+    Pin() = default;
+    Pin(Pin&& other) noexcept : tree_(std::exchange(other.tree_, nullptr)), node_(other.node_) {}
+    Pin& operator=(Pin&& other) noexcept {
+      std::swap(tree_, other.tree_);
+      std::swap(node_, other.node_);
+      return *this;
+    }
+    ~Pin() {
+      if (tree_ != nullptr) tree_->unpin(node_);
+    }
+
+   private:
+    friend class KvTree;
+    Pin(KvTree& tree, NodeId node) : tree_(&tree), node_(node) {}
+    KvTree* tree_ = nullptr;
+    NodeId node_ = 0;
+  };
+  // O(nodes on the path).
+  [[nodiscard]] Pin pin(SeqId seq);
 
   int32_t length(SeqId seq) const;  // positions, the extended ones included
 
@@ -87,16 +145,25 @@ class KvTree {
   // when a sequence's last node grows in place, nor with what no sequence uses.
   uint64_t structure_version() const { return structure_version_; }
 
+  enum class Segment : uint8_t { kNone, kProbation, kProtected };
+
   struct Node {
     NodeId parent = 0;
     Position begin = 0;            // first position
     std::vector<TokenId> tokens;   // one for each position; empty in the root alone
     std::vector<PanelRef> refs;    // where they are, one for each panel; contiguous, covers
                                    // [begin, begin + tokens.size())
-    std::vector<NodeId> children;  // by rising first token
+    std::vector<NodeId> children;  // by rising first token, then salt, then exact ones last
     uint32_t users = 0;            // live sequences at or below this node
     SeqId last_seq = kNoSequence;  // the last of them in the order of sequences
-    uint64_t last_use = 0;         // of the tree's own clock
+    uint64_t salt = 0;             // of KvScope; all below a node have its own
+    bool exact = true;             // else nothing below is, either
+    uint64_t prefix_hash = 0;      // of salt and tokens from position 0 to its end
+    uint32_t pins = 0;             // that end at or below this node
+    int32_t reused = 0;            // positions, from its first, that a later open() matched
+    NodeId older = 0;              // neighbours in its segment, 0 at the ends
+    NodeId younger = 0;
+    Segment segment = Segment::kNone;  // that it is in while it can be evicted
     bool live = false;
 
     Position end() const { return begin + static_cast<Position>(tokens.size()); }
@@ -105,8 +172,8 @@ class KvTree {
 
   uint64_t positions() const { return positions_; }  // stored once each, over all nodes
 
-  // Panels that extend() could have now: free ones, and those that no live sequence uses.
-  uint32_t available_panels() const { return pool_.capacity() - pinned_panels_; }
+  // Panels that extend() could have now: free ones, and those that no live sequence or pin holds.
+  uint32_t available_panels() const { return pool_.capacity() - held_panels_; }
 
   // Room for a sequence to grow to `length`: extend() then does not allocate, but for the call that
   // opens a new node (the first after open(), fork() or a truncate() into what others share).
@@ -125,37 +192,49 @@ class KvTree {
     NodeId leaf = kRoot;
     SeqId prev = kNoSequence;  // in the order of live sequences
     SeqId next = kNoSequence;
+    KvScope scope;
     int32_t reserved = 0;  // length asked for with reserve()
     bool live = false;
   };
   // Nodes that hold slots of a panel: the halves of a split share one.
   struct PanelUse {
     uint32_t nodes = 0;
-    uint32_t pinned = 0;  // those of them with users
+    uint32_t held = 0;  // those of them with users or pins
+  };
+  // What a match may follow.
+  struct Filter {
+    uint64_t first_salt = 0;
+    uint64_t last_salt = 0;
+    bool approximate = false;
   };
   struct Match {
     NodeId node = kRoot;
     int32_t length = 0;  // positions from the root
   };
-  // A leaf that had no users at `last_use`. Stale once the node was used or removed since.
-  struct Evictable {
-    uint64_t last_use;
-    NodeId node;
-  };
-  static constexpr auto kOldestAtFront = [](const Evictable& a, const Evictable& b) {
-    return a.last_use > b.last_use;  // a heap has its largest in front
+  // Leaves that nothing holds. All of a protected one was matched again after it was stored.
+  struct Lru {
+    NodeId oldest = kRoot;  // the root, which is in none, ends a list
+    NodeId youngest = kRoot;
+    uint64_t positions = 0;
   };
 
   const Sequence& sequence(SeqId seq) const;
   Sequence& sequence(SeqId seq);
-  SeqId new_sequence(NodeId leaf);
+  SeqId new_sequence(NodeId leaf, const KvScope& scope);
 
-  Match longest_match(std::span<const TokenId> prompt);
-  std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token) const;
+  void follow(std::span<const TokenId> prompt, const Filter& filter,
+              FunctionRef<bool(const Match&)> visit) const;
+  Match longest_match(std::span<const TokenId> prompt, const Filter& filter) const;
+  TokenId stored_behind(const Match& match, const KvScope& scope) const;
+  int32_t longest_evicted(std::span<const TokenId> prompt, uint64_t salt) const;
+  void remember_evicted(const Node& node, int32_t kept);
+  std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token,
+                                                  uint64_t first_salt, uint64_t last_salt) const;
+  std::span<const NodeId> siblings_alike(NodeId parent, const Node& node) const;
   void insert_child(NodeId parent, NodeId child);
   void erase_child(NodeId parent, NodeId child);
 
-  NodeId new_node(NodeId parent, Position begin);
+  NodeId new_node(NodeId parent, Position begin, uint64_t salt, bool exact);
   void remove_leaf(NodeId id);
   NodeId split(NodeId id, int32_t offset);
   void append(NodeId id, std::span<const TokenId> tokens);
@@ -165,18 +244,25 @@ class KvTree {
 
   void retain_path(NodeId leaf, SeqId seq);
   void release_path(NodeId leaf, SeqId seq);
-  void retain_node(Node& node);
-  void release_node(Node& node, SeqId seq);
-  void add_panel_use(PanelId panel, bool pinned);
-  void drop_panel_use(PanelId panel, bool pinned);
+  void release_user(Node& node, SeqId seq);
+  void unpin(NodeId node);
+  static bool is_held(const Node& node) { return node.users > 0 || node.pins > 0; }
+  void hold(Node& node);
+  void let_go(Node& node);
+  void add_panel_use(PanelId panel, bool held);
+  void drop_panel_use(PanelId panel, bool held);
 
-  bool appends_in_place(NodeId leaf) const;
+  bool may_append(const Sequence& s) const;
+  bool appends_in_place(const Sequence& s) const;
   uint64_t panels_to_extend(NodeId leaf, size_t n_tokens, bool in_place) const;
   uint32_t free_panels() const { return pool_.capacity() - pool_.used(); }
-  Error budget_error(NodeId leaf, size_t needed) const;
+  Error budget_error(const Sequence& s, size_t needed) const;
   bool is_evictable(NodeId id) const;
-  void note_if_evictable(NodeId id);
-  bool is_current(const Evictable& entry) const;
+  Lru& lru_of(Segment segment) { return segment == Segment::kProbation ? probation_ : protected_; }
+  uint64_t protected_limit() const;
+  void enlist(NodeId id, bool just_used);
+  void link(NodeId id, Segment segment, bool youngest);
+  void unlink(Node& node);
   bool evict_panel();
 
   PanelPool& pool_;
@@ -185,14 +271,16 @@ class KvTree {
   std::vector<Sequence> sequences_;
   std::vector<SeqId> free_sequences_;
   std::vector<PanelUse> panel_uses_;  // by PanelId
-  std::vector<Evictable> evictable_;  // heap, oldest use first; has every evictable leaf, and stale
-                                      // entries that go when it is full
-  std::vector<NodeId> search_;        // scratch of longest_match
-  uint32_t pinned_panels_ = 0;        // panels that a node with users refers to
+  Lru probation_;
+  Lru protected_;
+  std::vector<uint64_t> evicted_;       // prefix hashes, each in the place that it names; 0: none
+  mutable std::vector<NodeId> search_;  // scratch of follow
+  uint32_t held_panels_ = 0;            // panels that a node with users or pins refers to
   uint64_t positions_ = 0;
-  uint64_t clock_ = 0;
   uint64_t structure_version_ = 0;
   SeqId first_seq_ = kNoSequence;
 };
+
+std::string_view name(KvTree::Why why);  // "hit", "empty", "diverged", "evicted", ..
 
 }  // namespace banyan

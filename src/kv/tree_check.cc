@@ -5,8 +5,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <tuple>
 #include <unordered_map>
-#include <unordered_set>
+#include <utility>
 
 #include "base/check.h"
 #include "kv/tree.h"
@@ -57,15 +58,29 @@ void KvTree::check_integrity() const {
   }
   BANYAN_CHECK(rows == size_t(std::ranges::count_if(sequences_, &Sequence::live)),
                "every live sequence is in the order");
-  std::unordered_set<NodeId> evictable;
-  for (const Evictable& entry : evictable_) {
-    if (is_current(entry)) evictable.insert(entry.node);
+  size_t evictable = 0;
+  for (const auto& [lru, segment] :
+       {std::pair(probation_, Segment::kProbation), std::pair(protected_, Segment::kProtected)}) {
+    uint64_t listed_positions = 0;
+    NodeId older = kRoot;
+    for (NodeId id = lru.oldest; id != kRoot; id = nodes_[id].younger) {
+      const Node& node = nodes_[id];
+      BANYAN_CHECK(is_evictable(id) && node.segment == segment && node.older == older,
+                   "evictable leaves know their neighbours");
+      BANYAN_CHECK((segment == Segment::kProtected) == (node.reused == int32_t(node.tokens.size())),
+                   "all of a protected leaf was matched again");
+      listed_positions += node.tokens.size();
+      older = id;
+      ++evictable;
+    }
+    BANYAN_CHECK(lru.youngest == older, "the youngest ends its list");
+    BANYAN_CHECK(lru.positions == listed_positions, "positions of a segment are counted");
   }
-  BANYAN_CHECK(std::ranges::is_heap(evictable_, kOldestAtFront), "the evictable leaves are a heap");
+  BANYAN_CHECK(protected_.positions <= protected_limit(), "the protected segment is bounded");
 
   struct Use {
     uint32_t nodes = 0;
-    uint32_t pinned = 0;
+    uint32_t held = 0;
     uint32_t slots = 0;  // bit set
   };
   std::unordered_map<PanelId, Use> panels;
@@ -84,37 +99,50 @@ void KvTree::check_integrity() const {
     BANYAN_CHECK(u.count == 0 || u.last_row - u.first_row + 1 == u.count,
                  "users of a node are neighbours");
     BANYAN_CHECK((id == kRoot) == node.tokens.empty(), "the root alone is empty");
-    BANYAN_CHECK(!is_evictable(id) || evictable.contains(id), "evictable leaves are known");
+    BANYAN_CHECK(node.reused >= 0 && node.reused <= int32_t(node.tokens.size()),
+                 "what was matched again is in its node");
+    if (node.segment == Segment::kNone) {
+      BANYAN_CHECK(!is_evictable(id), "evictable leaves are in a segment");
+    } else {
+      --evictable;
+    }
     check_refs(node);
     positions += node.tokens.size();
     for (const PanelRef& ref : node.refs) {
       Use& use = panels[ref.panel];
       ++use.nodes;
-      use.pinned += node.users > 0 ? 1 : 0;
+      use.held += is_held(node) ? 1 : 0;
       const uint32_t slots = (1U << ref.slot_end) - (1U << ref.slot_begin);
       BANYAN_CHECK((use.slots & slots) == 0, "a slot holds one position");
       use.slots |= slots;
     }
-    TokenId previous = node.children.empty() ? 0 : nodes_[node.children.front()].tokens.front();
+    uint32_t pins = 0;
+    std::tuple<TokenId, uint64_t, bool> previous{-1, 0, false};
     for (const NodeId child : node.children) {
       BANYAN_CHECK(nodes_[child].parent == id, "a child knows its parent");
       BANYAN_CHECK(nodes_[child].begin == node.end(), "a child begins where its parent ends");
-      BANYAN_CHECK(nodes_[child].tokens.front() >= previous, "children are in order");
-      previous = nodes_[child].tokens.front();
+      BANYAN_CHECK(id == kRoot || nodes_[child].salt == node.salt, "salts differ at the root only");
+      BANYAN_CHECK(node.exact || !nodes_[child].exact, "nothing exact builds on approximate KV");
+      const std::tuple key{nodes_[child].tokens.front(), nodes_[child].salt, nodes_[child].exact};
+      BANYAN_CHECK(node.children.front() == child || key >= previous, "children are in order");
+      previous = key;
+      pins += nodes_[child].pins;
       open.push_back(child);
     }
+    BANYAN_CHECK(pins <= node.pins, "pins are counted up to the root");
   }
+  BANYAN_CHECK(evictable == 0, "what is in a segment is in the tree");
   BANYAN_CHECK(reached + free_nodes_.size() == nodes_.size(), "every other node is free");
   BANYAN_CHECK(positions == positions_, "positions are counted");
   BANYAN_CHECK(panels.size() == pool_.used(), "panels in use are those that nodes refer to");
-  uint32_t pinned = 0;
+  uint32_t held = 0;
   for (const auto& [panel, use] : panels) {
     BANYAN_CHECK(panel < panel_uses_.size() && panel_uses_[panel].nodes == use.nodes &&
-                     panel_uses_[panel].pinned == use.pinned,
+                     panel_uses_[panel].held == use.held,
                  "uses of a panel are counted");
-    pinned += use.pinned > 0 ? 1 : 0;
+    held += use.held > 0 ? 1 : 0;
   }
-  BANYAN_CHECK(pinned == pinned_panels_, "pinned panels are counted");
+  BANYAN_CHECK(held == held_panels_, "panels in use are counted");
 }
 
 std::string KvTree::to_text() const {
@@ -145,6 +173,8 @@ std::string KvTree::to_text() const {
       fmt::format_to(std::back_inserter(text), " {}:{}-{}", ref.panel, ref.slot_begin,
                      ref.slot_end);
     }
+    if (node.salt != 0) fmt::format_to(std::back_inserter(text), " salt {}", node.salt);
+    if (!node.exact) text += " approximate";
     text += " tokens";
     for (size_t i = 0; i < std::min(node.tokens.size(), kShownTokens); ++i) {
       fmt::format_to(std::back_inserter(text), " {}", node.tokens[i]);

@@ -233,6 +233,70 @@ TEST(KvTree, ANewSequenceStandsBehindThoseThatShareMostWithIt) {
   tree.check_integrity();
 }
 
+// Users of each node on the sequence's path.
+std::vector<uint32_t> users_on_path(const KvTree& tree, SeqId seq) {
+  std::vector<NodeId> path;
+  tree.path(seq, path);
+  std::vector<uint32_t> users;
+  for (const NodeId id : path) users.push_back(tree.node(id).users);
+  return users;
+}
+
+// The trees that ChunkAttention's own tests build (microsoft/chunk-attention,
+// tests/test_chunk_attn_cpu.py), with their rows and counts of users. Its chunks of 2 tokens are
+// matched whole, which max_match stands for.
+TEST(KvTree, RowsAndUsersAreThoseOfThePublishedTree) {
+  using Users = std::vector<uint32_t>;
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  std::vector<SeqId> seqs;
+  const auto insert = [&](const Tokens& tokens, int32_t whole_chunks) {
+    const auto [seq, n_matched] = tree.open(tokens, whole_chunks);
+    ASSERT_TRUE(tree.extend(seq, std::span(tokens).subspan(n_matched)).has_value());
+    seqs.push_back(seq);
+    tree.check_integrity();
+  };
+  insert({1, 2, 3, 4, 5}, 4);
+  insert({1, 2, 3, 4, 6}, 4);
+  insert({1, 2, 3, 4}, 4);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[0], seqs[1], seqs[2]}));
+  insert({1, 7}, 0);
+  insert({1, 2}, 2);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[0], seqs[1], seqs[2], seqs[4], seqs[3]}));
+  insert({1, 2, 3, 4, 5}, 4);
+  EXPECT_EQ(order_of(tree),
+            (std::vector<SeqId>{seqs[0], seqs[1], seqs[2], seqs[5], seqs[4], seqs[3]}));
+  EXPECT_EQ(users_on_path(tree, seqs[0]), (Users{5, 4, 1}));
+  EXPECT_EQ(users_on_path(tree, seqs[5]), (Users{5, 4, 1}));
+  EXPECT_EQ(users_on_path(tree, seqs[2]), (Users{5, 4}));
+  EXPECT_EQ(users_on_path(tree, seqs[4]), (Users{5}));
+  EXPECT_EQ(users_on_path(tree, seqs[3]), (Users{1}));
+
+  tree.close(seqs[0]);  // row 0
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{seqs[1], seqs[2], seqs[5], seqs[4], seqs[3]}));
+  EXPECT_EQ(users_on_path(tree, seqs[1]), (Users{4, 3, 1}));
+  tree.check_integrity();
+}
+
+TEST(KvTree, AppendingToAllOpensAPanelOnlyWhereOneIsFull) {
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  const SeqId a = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(a, count_up(14)).has_value());
+  const SeqId b = tree.fork(a);
+  ASSERT_TRUE(tree.extend(a, Tokens{50}).has_value());
+  ASSERT_TRUE(tree.extend(b, Tokens{60, 61}).has_value());
+  EXPECT_EQ(pool.used(), 3U);
+  ASSERT_TRUE(tree.extend(a, Tokens{80}).has_value());
+  EXPECT_EQ(pool.used(), 3U);
+  ASSERT_TRUE(tree.extend(b, Tokens{90}).has_value());
+  EXPECT_EQ(pool.used(), 4U);
+  EXPECT_EQ(tree.slot(b, 16).slot, 0);
+  EXPECT_EQ(order_of(tree), (std::vector<SeqId>{a, b}));
+  EXPECT_EQ(users_on_path(tree, b), (std::vector<uint32_t>{2, 1}));
+  tree.check_integrity();
+}
+
 TEST(KvTree, TheStructureIsAsItWasWhileLastNodesGrowAndUnusedOnesGo) {
   PanelPool pool = make_pool(4);
   KvTree tree(pool);
@@ -341,6 +405,62 @@ TEST(KvTree, EvictionTakesTheLeastRecentlyUsedLeafFirstAndFromItsEnd) {
   EXPECT_EQ(matched(tree, count_up(32, 100)), 32);
 }
 
+TEST(KvTree, WhatWasMatchedAgainOutlivesAScan) {
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  store(tree, count_up(50));
+  Tokens question = count_up(40);
+  question.push_back(7);
+  store(tree, question);  // 40 positions have come again, the rest has not
+  for (TokenId i = 1; i <= 100; ++i) store(tree, count_up(32, 1000 * i));
+  tree.check_integrity();
+  EXPECT_EQ(matched(tree, question), 40);
+}
+
+TEST(KvTree, WhatWasAppendedToAMatchGoesBeforeIt) {
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  store(tree, count_up(40));
+  store(tree, count_up(100));  // the same node goes on
+  for (TokenId i = 1; i <= 100; ++i) {
+    store(tree, count_up(32, 1000 * i));
+    tree.check_integrity();
+  }
+  EXPECT_EQ(matched(tree, count_up(100)), 40);
+}
+
+TEST(KvTree, APrefixThatLosesItsLastContinuationIsAsOldAsThatWas) {
+  PanelPool pool = make_pool(6);
+  KvTree tree(pool);
+  const SeqId a = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(a, count_up(32)).has_value());
+  const SeqId b = tree.fork(a);
+  ASSERT_TRUE(tree.extend(a, count_up(16, 100)).has_value());
+  ASSERT_TRUE(tree.extend(b, count_up(16, 200)).has_value());
+  tree.close(a);
+  tree.close(b);
+  store(tree, count_up(32, 300));
+  const SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(48, 400)).has_value());
+  tree.check_integrity();
+  EXPECT_EQ(matched(tree, count_up(32)), 16);
+  EXPECT_EQ(matched(tree, count_up(32, 300)), 32);
+}
+
+TEST(KvTree, WhatWasMatchedAgainLongAgoMakesRoom) {
+  PanelPool pool = make_pool(10);
+  KvTree tree(pool);
+  store(tree, count_up(64));
+  EXPECT_EQ(matched(tree, count_up(64)), 64);
+  for (TokenId i = 1; i <= 3; ++i) {  // as much as the protected segment holds, and 64 more
+    store(tree, count_up(64, 1000 * i));
+    EXPECT_EQ(matched(tree, count_up(64, 1000 * i)), 64);
+    tree.check_integrity();
+  }
+  EXPECT_EQ(matched(tree, count_up(64)), 0);
+  EXPECT_EQ(matched(tree, count_up(64, 3000)), 64);
+}
+
 TEST(KvTree, EvictionNeverTakesWhatALiveSequenceUses) {
   PanelPool pool = make_pool(4);
   KvTree tree(pool);
@@ -352,6 +472,179 @@ TEST(KvTree, EvictionNeverTakesWhatALiveSequenceUses) {
   EXPECT_EQ(matched(tree, count_up(40)), 32) << "what shares a pinned panel costs nothing";
   ASSERT_FALSE(tree.extend(seq, Tokens{1}).has_value());
   EXPECT_EQ(panels_of(tree, pinning).size(), 2U);
+}
+
+TEST(KvTree, APinHoldsWhatItsSequenceHadAndNoMore) {
+  PanelPool pool = make_pool(6);
+  KvTree tree(pool);
+  SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(24)).has_value());
+  KvTree::Pin pin = tree.pin(seq);
+  ASSERT_TRUE(tree.extend(seq, count_up(8, 24)).has_value());
+  EXPECT_EQ(tree.available_panels(), 3U) << "the pinned node ends where it did";
+  tree.truncate(seq, 10);
+  tree.close(seq);
+  tree.check_integrity();
+  EXPECT_EQ(tree.available_panels(), 4U);
+
+  seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(64, 100)).has_value());
+  const Result<void> failure = tree.extend(seq, Tokens{1});
+  ASSERT_FALSE(failure.has_value());
+  EXPECT_EQ(failure.error().message,
+            "--kv-budget 384 B holds 96 positions and is used up: 1 more were needed and 0 fit "
+            "beside what live sequences and pins use");
+  EXPECT_EQ(matched(tree, count_up(32)), 24);
+  KvTree::Pin moved = std::move(pin);
+  EXPECT_EQ(tree.available_panels(), 0U);
+  moved = {};
+  EXPECT_EQ(tree.available_panels(), 2U);
+  ASSERT_TRUE(tree.extend(seq, count_up(32, 164)).has_value());
+  EXPECT_EQ(matched(tree, count_up(32)), 0);
+  tree.check_integrity();
+}
+
+TEST(KvTree, SequencesOfDifferentSaltsShareNothing) {
+  constexpr uint64_t kSalts[] = {0, 1, 1ULL << 63, ~0ULL};
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  for (const uint64_t salt : kSalts) {
+    const KvScope scope{.salt = salt};
+    const auto [empty, n_matched] = tree.open(count_up(20), 20, scope);
+    EXPECT_EQ(n_matched, 0);
+    const SeqId seq = tree.fork(empty);
+    tree.close(empty);
+    ASSERT_TRUE(tree.extend(seq, count_up(5)).has_value());
+    tree.truncate(seq, 0);
+    ASSERT_TRUE(tree.extend(seq, count_up(20)).has_value());
+    tree.close(seq);
+  }
+  EXPECT_EQ(tree.positions(), 80U);
+  for (const uint64_t salt : kSalts) {
+    const auto [seq, n_matched] = tree.open(count_up(20), 20, {.salt = salt});
+    EXPECT_EQ(n_matched, 20);
+    tree.close(seq);
+  }
+  EXPECT_EQ(tree.open(count_up(20), 20, {.salt = 2}).matched, 0);
+  tree.check_integrity();
+}
+
+TEST(KvTree, ApproximateKvIsForThoseWhoAcceptIt) {
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  constexpr KvScope kApproximate{.accepts_approximate = true, .stores_approximate = true};
+  constexpr KvScope kAny{.accepts_approximate = true};
+  const auto open = [&](int32_t length, const KvScope& scope) {
+    return tree.open(count_up(length), length, scope);
+  };
+  store(tree, count_up(10));
+  const auto sparse = open(30, kApproximate);
+  EXPECT_EQ(sparse.matched, 10) << "exact KV serves everyone";
+  ASSERT_TRUE(tree.extend(sparse.seq, count_up(20, 10)).has_value());
+  tree.check_integrity();
+  const auto exact = open(30, {});
+  EXPECT_EQ(exact.matched, 10);
+  const auto any = open(30, kAny);
+  EXPECT_EQ(any.matched, 30);
+  ASSERT_TRUE(tree.extend(any.seq, count_up(5, 30)).has_value());
+  EXPECT_FALSE(tree.node(tree.leaf(any.seq)).exact) << "computed exactly, from what is not";
+  ASSERT_TRUE(tree.extend(exact.seq, count_up(20, 10)).has_value());
+  const auto either = open(30, kAny);
+  EXPECT_TRUE(tree.node(tree.leaf(either.seq)).exact) << "of two as long";
+  EXPECT_EQ(open(35, kAny).matched, 35);
+  EXPECT_EQ(open(35, {}).matched, 30);
+  tree.close(sparse.seq);
+  tree.close(exact.seq);
+  tree.check_integrity();
+}
+
+TEST(KvTree, CloseDropsAnApproximateCopyOfWhatIsExactButNotTheOtherWayRound) {
+  constexpr KvScope kApproximate{.stores_approximate = true};
+  for (const bool exact_first : {false, true}) {
+    PanelPool pool = make_pool(8);
+    KvTree tree(pool);
+    const SeqId exact = tree.open({}, 0).seq;
+    const SeqId approximate = tree.open({}, 0, kApproximate).seq;
+    ASSERT_TRUE(tree.extend(exact, count_up(16)).has_value());
+    ASSERT_TRUE(tree.extend(approximate, count_up(16)).has_value());
+    tree.close(exact_first ? exact : approximate);
+    tree.close(exact_first ? approximate : exact);
+    EXPECT_EQ(tree.positions(), 16U);
+    EXPECT_EQ(matched(tree, count_up(16)), 16);
+    tree.check_integrity();
+  }
+}
+
+TEST(KvTree, ExplainSaysWhatWouldBeMatchedAndWhyNoMore) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(16);
+  KvTree tree(pool);
+  EXPECT_EQ(tree.explain({}), (Explanation{Why::kHit}));
+  EXPECT_EQ(tree.explain(count_up(5)), (Explanation{Why::kEmpty}));
+  store(tree, count_up(70));
+  Tokens other = count_up(30);
+  other.insert(other.end(), {500, 501});
+  store(tree, other);
+  const std::string before = tree.to_text();
+
+  EXPECT_EQ(tree.explain(count_up(70)), (Explanation{Why::kHit, 70}));
+  EXPECT_EQ(tree.explain(count_up(20)), (Explanation{Why::kHit, 20}));
+  EXPECT_EQ(tree.explain(count_up(90)), (Explanation{Why::kHit, 70})) << "nothing is behind it";
+  Tokens asked = count_up(64);
+  asked[50] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 50, 50, 7}));
+  asked[30] = 500;
+  asked[31] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 31, 501, 7}));
+  asked[30] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 30, 30, 7}));
+  asked[0] = 7;
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 0, 0, 7}));
+  EXPECT_EQ(tree.explain(count_up(50), {.salt = 3}), (Explanation{Why::kOtherTenant}));
+  EXPECT_EQ(tree.explain(count_up(50, 1), {.salt = 3}), (Explanation{Why::kEmpty}));
+  EXPECT_EQ(tree.to_text(), before);
+}
+
+TEST(KvTree, ExplainTellsOfApproximateKvAndOfOtherTenantsByWhatTheyWouldGive) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(32);
+  KvTree tree(pool);
+  const auto store_in = [&](const Tokens& tokens, const KvScope& scope) {
+    const auto [seq, n_matched] = tree.open(tokens, static_cast<int32_t>(tokens.size()), scope);
+    ASSERT_TRUE(tree.extend(seq, std::span(tokens).subspan(n_matched)).has_value());
+    tree.close(seq);
+  };
+  store_in(count_up(10), {});
+  store_in(count_up(20), {.accepts_approximate = true, .stores_approximate = true});
+  store_in(count_up(30), {.salt = 1});
+  EXPECT_EQ(tree.explain(count_up(20)), (Explanation{Why::kApproximateOnly, 10}));
+  EXPECT_EQ(tree.explain(count_up(40)), (Explanation{Why::kOtherTenant, 10}));
+  EXPECT_EQ(tree.explain(count_up(20), {.accepts_approximate = true}),
+            (Explanation{Why::kHit, 20}));
+  EXPECT_EQ(tree.explain(count_up(40), {.salt = 1}), (Explanation{Why::kHit, 30}));
+  Tokens asked = count_up(10);
+  asked.push_back(7);
+  EXPECT_EQ(tree.explain(asked), (Explanation{Why::kHit, 10}))
+      << "what is approximate there is not for this request to see";
+}
+
+TEST(KvTree, ExplainRemembersWhatWasEvicted) {
+  using Why = KvTree::Why;
+  using Explanation = KvTree::Explanation;
+  PanelPool pool = make_pool(20);
+  KvTree tree(pool);
+  store(tree, count_up(205));
+  const SeqId seq = tree.open({}, 0).seq;
+  ASSERT_TRUE(tree.extend(seq, count_up(140, 1000)).has_value());
+  ASSERT_EQ(tree.explain(count_up(176)).matched, 176);
+  EXPECT_EQ(tree.explain(count_up(205)), (Explanation{Why::kEvicted, 176}));
+  EXPECT_EQ(tree.explain(count_up(195)), (Explanation{Why::kEvicted, 176})) << "by its chunks";
+  EXPECT_EQ(tree.explain(count_up(205), {.salt = 1}), (Explanation{Why::kOtherTenant}));
+  ASSERT_TRUE(tree.extend(seq, count_up(180, 1140)).has_value());
+  EXPECT_EQ(tree.explain(count_up(70)), (Explanation{Why::kEvicted}));
+  EXPECT_EQ(tree.explain(count_up(70), {.salt = 1}), (Explanation{Why::kEmpty}));
 }
 
 TEST(KvTree, WhereOnlyUnusedChildrenStandInTheWayTheSoleUserAppendsInPlace) {
