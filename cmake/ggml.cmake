@@ -16,6 +16,9 @@ if(BANYAN_SANITIZE)
   # runs on. Its memory accesses stay watched.
   list(APPEND ggml_flags -fno-sanitize=undefined)
 endif()
+if(BANYAN_FUZZERS)
+  list(APPEND ggml_flags -O0 -fno-sanitize=all)  # its table of types is all that fuzzers reach
+endif()
 
 # ggml.c wants to print a version; nobody asks it here.
 set(GGML_VERSION 0)
@@ -62,10 +65,14 @@ else()
 endif()
 
 # What does not depend on the instruction set: the table of types, and quantisation for the tests.
-add_library(banyan_ggml STATIC ${ggml_source}/src/ggml.c ${ggml_source}/src/ggml-quants.c
-  ${ggml_source}/src/ggml-threading.cpp ${ggml_kernels_dir}/ggml_no_graph.c ${banyan_ggml_objects})
-set_source_files_properties(${banyan_ggml_objects} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
-target_include_directories(banyan_ggml SYSTEM PRIVATE ${ggml_includes}
+add_library(banyan_ggml_types STATIC ${ggml_source}/src/ggml.c ${ggml_source}/src/ggml-quants.c
+  ${ggml_source}/src/ggml-threading.cpp ${ggml_kernels_dir}/ggml_no_graph.c)
+target_include_directories(banyan_ggml_types SYSTEM PRIVATE ${ggml_includes}
   INTERFACE ${ggml_source}/include)
-target_compile_options(banyan_ggml PRIVATE ${ggml_flags})
-target_link_libraries(banyan_ggml PUBLIC m)
+target_compile_options(banyan_ggml_types PRIVATE ${ggml_flags})
+target_link_libraries(banyan_ggml_types PUBLIC m)
+
+add_library(banyan_ggml STATIC ${banyan_ggml_objects})
+set_source_files_properties(${banyan_ggml_objects} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
+set_target_properties(banyan_ggml PROPERTIES LINKER_LANGUAGE C)
+target_link_libraries(banyan_ggml PUBLIC banyan_ggml_types)

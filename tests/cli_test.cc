@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "files/testing_gguf_writer.h"
 #include "support.h"
 
 namespace banyan {
@@ -599,6 +600,32 @@ TEST_F(BrokenFolder, WhatIsNoJsonIsRefused) {
   expect_refused(logits_, "b.safetensors");
 }
 
+TEST_F(BrokenFolder, WhatIsThereButIsNoFileIsRefused) {
+  for (const char* name : {"adapter_config.json", "tokenizer_config.json", "generation_config.json",
+                           "chat_template.jinja"}) {
+    std::filesystem::create_directory(in_model(name));
+    expect_refused(run_, name);
+    std::filesystem::remove(in_model(name));
+    std::filesystem::create_symlink(name, in_model(name));
+    expect_refused(run_, name);
+    std::filesystem::remove(in_model(name));
+  }
+}
+
+// The embedding has 320 rows, the tokenizer 426 tokens.
+TEST_F(BrokenFolder, TokensWithoutARowAreTokenizedAsTheModelReadsThem) {
+  std::filesystem::copy(test_data("tokenizers/byte_level.json"), in_model("tokenizer.json"),
+                        std::filesystem::copy_options::overwrite_existing);
+  const std::string text = " -p 'The banyan grows roots<mask>'";
+  const json ids = json::parse(run("tokenize --json -m " + model_ + text).out)["tokens"];
+  EXPECT_LT(*std::max_element(ids.begin(), ids.end()), 320);
+  const json reply = json::parse(run(run_ + " --raw --json" + text).out);
+  EXPECT_EQ(reply["usage"]["prompt_tokens"], ids.size());
+  std::filesystem::remove(in_model("config.json"));
+  const json alone = json::parse(run("tokenize --json -m " + model_ + text).out)["tokens"];
+  EXPECT_LT(alone.size(), ids.size());
+}
+
 TEST_F(BrokenFolder, WeightsThatLieAreRefused) {
   const std::string name = "model.safetensors";
   const std::string whole = read_file(in_model(name));
@@ -641,6 +668,14 @@ TEST_F(BrokenFolder, ConfigsThatLieAreRefused) {
       refuse(key, value);
     }
   }
+  for (const char* key : {"rope_parameters", "rope_scaling"}) {
+    for (const json& value : {json(5), json("x"), json::array(), json::array({json::object()})}) {
+      refuse(key, value);
+    }
+  }
+  refuse("rope_parameters", {{"full_attention", 5}});
+  refuse("vocab_size", 319);
+  refuse("vocab_size", 321);
   refuse("model_type", "none");
   refuse("rms_norm_eps", -1);
   refuse("rms_norm_eps", {});
@@ -671,6 +706,64 @@ TEST_F(BrokenFolder, ExpressionsThatBacktrackWithoutEndAreRefused) {
   write_file(in_model("tokenizer.json"), tokenizer.dump());
   EXPECT_EQ(run(command + "aab").code, 0);
   expect_refused(command + std::string(100, 'a'), "takes too long");
+}
+
+// Shards of a vocabulary with two tensors.
+class BrokenShards : public Program {
+ protected:
+  static GgufWriter shard(int index, int count, const std::string& tensor) {
+    GgufWriter writer;
+    writer.set("split.no", static_cast<uint16_t>(index));
+    writer.set("split.count", static_cast<uint16_t>(count));
+    writer.set("split.tensors.count", int32_t{2});
+    writer.set("tokenizer.ggml.model", "llama");
+    writer.set("tokenizer.ggml.tokens", std::vector<std::string>{"<unk>", "h", "i"});
+    writer.set("tokenizer.ggml.scores", std::vector<float>{0, -1, -2});
+    writer.add_tensor(tensor, {2}, std::vector<float>{1, 2});
+    return writer;
+  }
+  void SetUp() override {
+    Program::SetUp();
+    first_ = in_folder("m-00001-of-00002.gguf");
+    second_ = in_folder("m-00002-of-00002.gguf");
+    command_ = "tokenize -p hi -m " + first_;
+    ASSERT_TRUE(shard(0, 2, "a").write(first_) && shard(1, 2, "b").write(second_));
+    ASSERT_EQ(run(command_).code, 0);
+  }
+  // Names the second shard, which was changed, and says why.
+  void expect_refused_with(const GgufWriter& changed, const std::string& why) const {
+    ASSERT_TRUE(changed.write(second_));
+    expect_refused(command_, second_);
+    expect_refused(command_, why);
+  }
+
+  std::string first_;
+  std::string second_;
+  std::string command_;
+};
+
+TEST_F(BrokenShards, AreRefusedByName) {
+  expect_refused_with(shard(0, 2, "b"), "it says that it is shard 1 of 2");
+  expect_refused_with(shard(1, 3, "b"), "it says that it is shard 2 of 3");
+  expect_refused_with(shard(1, 2, "a"), "tensor 'a' is in another file");
+  expect_refused_with(shard(1, 2, "b").add_tensor_entry("c", {2}, 0, 0), "overlap");
+  expect_refused_with(shard(1, 2, "b").add_tensor_entry("c", {2}, 0, uint64_t{1} << 62), "'c'");
+  ASSERT_TRUE(shard(1, 2, "b").add_tensor("c", {1}, std::vector<float>{1}).write(second_));
+  expect_refused(command_, "its 2 shards hold 3 tensors; it says 2");
+  write_file(second_, "");
+  expect_refused(command_, second_);
+  std::filesystem::remove(second_);
+  expect_refused(command_, second_);
+  std::filesystem::create_symlink(second_, second_);
+  expect_refused(command_, second_);
+}
+
+TEST_F(BrokenShards, TheFirstMustBeTheFirst) {
+  expect_refused("tokenize -p hi -m " + second_, "the first, whose name ends in -00001-of-00002");
+  ASSERT_TRUE(shard(0, 1 << 15, "a").write(first_));
+  expect_refused(command_, "-00001-of-32768");
+  std::filesystem::rename(first_, in_folder("other.gguf"));
+  expect_refused("tokenize -p hi -m " + in_folder("other.gguf"), "other.gguf");
 }
 
 TEST_F(Program, RefusesAModelThatLinksToItself) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "base/bytes.h"
@@ -60,6 +61,12 @@ PageReservation& PageReservation::operator=(PageReservation&& other) noexcept {
 
 PageReservation::~PageReservation() {
   if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+bool is_there(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::symlink_status(path, ignored).type() !=
+         std::filesystem::file_type::not_found;
 }
 
 Result<MappedFile> MappedFile::open(const std::string& path) {

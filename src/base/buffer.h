@@ -72,6 +72,10 @@ class PageReservation {
   uint64_t size_ = 0;
 };
 
+// Whether there is anything at `path` for MappedFile::open() to open or to find fault with: a link
+// that leads nowhere and what may not be looked at count.
+bool is_there(const std::string& path);
+
 // A whole file mapped read-only.
 class MappedFile {
  public:

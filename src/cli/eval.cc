@@ -77,7 +77,7 @@ Result<int> eval_perplexity(PerplexityOptions& o) {
   auto engine = open_engine(o.common);
   if (!engine) return engine.error();
   const int64_t start = now_ns();
-  const auto tokens = (*engine)->tokenizer().try_encode(*text, Special::kPlain);
+  const auto tokens = (*engine)->tokenizer().encode(*text, Special::kPlain);
   if (!tokens) return bad_input(fmt::format("{}: {}", o.file, tokens.error().message));
   ProgressLine progress(true);
   auto show = [&](int done, int total, double ppl) {

@@ -100,7 +100,7 @@ Result<int> tokenize(const TokenizeOptions& o) {
     if (!read) return read.error();
     text = *std::move(read);
   }
-  const auto ids = tokenizer->try_encode(text, o.no_special ? Special::kPlain : Special::kParse);
+  const auto ids = tokenizer->encode(text, o.no_special ? Special::kPlain : Special::kParse);
   if (!ids) return bad_input(fmt::format("{}: {}", *path, ids.error().message));
   print_tokens(*tokenizer, *ids, o.common.json);
   return 0;

@@ -133,7 +133,7 @@ const Tokenizer& Engine::tokenizer() const {
 Result<std::vector<TokenId>> Engine::encode(std::string_view text, Special special, bool bos,
                                             bool eos) const {
   const Vocabulary& v = tokenizer().vocabulary();
-  auto tokens = tokenizer().try_encode(text, special);
+  auto tokens = tokenizer().encode(text, special);
   if (!tokens) return bad_input(fmt::format("{}: {}", file_.path(), tokens.error().message));
   if (bos && v.add_bos && v.bos >= 0) {
     tokens->insert(tokens->begin(), v.more_begins.begin(), v.more_begins.end());

@@ -13,11 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
-
 std::string_view text_of(const MappedFile& file) {
   const auto bytes = file.bytes();
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -30,7 +25,7 @@ Error in_file(const fs::path& path, const Error& error) {
 // Hands the text of a file to `apply`, if there is such a file; whether there was one.
 template <class F>
 Result<bool> with_file(const fs::path& path, F apply) {
-  if (!is_file(path)) return false;
+  if (!is_there(path.string())) return false;
   auto file = MappedFile::open(path.string());
   if (!file) return file.error();
   const Result<void> applied = apply(text_of(*file));
@@ -50,17 +45,17 @@ Result<Vocabulary> read_vocab_and_merges(const fs::path& folder) {
 
 Result<Vocabulary> read_tokenizer(const fs::path& folder) {
   const fs::path path = folder / "tokenizer.json";
-  if (is_file(path)) {
+  if (is_there(path.string())) {
     auto file = MappedFile::open(path.string());
     if (!file) return file.error();
     auto vocabulary = parse_tokenizer_json(text_of(*file));
     if (!vocabulary) return in_file(path, vocabulary.error());
     return vocabulary;
   }
-  if (is_file(folder / "vocab.json") && is_file(folder / "merges.txt")) {
+  if (is_there((folder / "vocab.json").string()) && is_there((folder / "merges.txt").string())) {
     return read_vocab_and_merges(folder);
   }
-  if (is_file(folder / "tokenizer.model")) {
+  if (is_there((folder / "tokenizer.model").string())) {
     return bad_input(folder.string() +
                      ": the folder has a tokenizer.model but no tokenizer.json, which is needed; "
                      "transformers writes one with AutoTokenizer's save_pretrained()");
@@ -103,6 +98,10 @@ Result<Vocabulary> read_folder_vocabulary(const std::string& given) {
     if (!done) return done.error();
     if (*done) break;
   }
+  auto cut = with_file(folder / "config.json", [&](std::string_view text) {
+    return apply_model_config(text, *vocabulary);
+  });
+  if (!cut) return cut.error();
   BANYAN_TRY(read_chat_template(folder, *vocabulary));
   return vocabulary;
 }
@@ -120,7 +119,7 @@ Result<Tokenizer> load_tokenizer_file(const std::string& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) return load_folder_tokenizer(path);
   if (path.ends_with(".json")) {
-    if (fs::path(path).filename() == "tokenizer.json" && is_file(path)) {
+    if (fs::path(path).filename() == "tokenizer.json" && is_there(path)) {
       const fs::path folder = fs::path(path).parent_path();
       return load_folder_tokenizer(folder.empty() ? "." : folder.string());
     }

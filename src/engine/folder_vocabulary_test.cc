@@ -88,7 +88,7 @@ TEST_F(FolderVocabulary, ItsChatTemplateRendersItsOwnTokens) {
   const std::vector<ChatMessage> messages = {{"user", "the tree"}};
   const std::string text = *chat->render(messages, true);
   EXPECT_EQ(text, "<s>user: the tree</s>");
-  const auto tokens = tokenizer->encode(text, Special::kParse);
+  const auto tokens = *tokenizer->encode(text, Special::kParse);
   EXPECT_EQ(tokens.front(), v.bos);
   EXPECT_TRUE(tokenizer->is_end(tokens.back()));
 }
@@ -105,7 +105,48 @@ TEST_F(FolderVocabulary, OlderFoldersHaveVocabAndMerges) {
   write(path("tokenizer_config.json"), R"({"bos_token": "<s>", "add_bos_token": true})");
   auto tokenizer = load_folder_tokenizer(folder_.path());
   ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
-  EXPECT_EQ(tokenizer->encode("ab<s>", Special::kParse), (std::vector<TokenId>{2, 3}));
+  EXPECT_EQ(*tokenizer->encode("ab<s>", Special::kParse), (std::vector<TokenId>{2, 3}));
+}
+
+TEST_F(FolderVocabulary, TokensWithoutARowInTheEmbeddingAreLeftOut) {
+  const size_t n_tokens = read().tokens.size();
+  write(path("config.json"), R"({"vocab_size": 400})");
+  EXPECT_EQ(read().tokens.size(), 400U);
+  for (const char* more :
+       {"{}", R"({"vocab_size": null})", R"({"vocab_size": 9223372036854775808})"}) {
+    write(path("config.json"), more);
+    EXPECT_EQ(read().tokens.size(), n_tokens) << more;
+  }
+  for (const char* wrong : {R"({"vocab_size": -1})", R"({"vocab_size": "400"})"}) {
+    write(path("config.json"), wrong);
+    const auto made = read_folder_vocabulary(folder_.path());
+    ASSERT_FALSE(made.has_value()) << wrong;
+    EXPECT_EQ(made.error().message,
+              path("config.json").string() + ": its \"vocab_size\" is not a number of tokens");
+  }
+}
+
+// Each is there, but not to be read; as if it were absent, others or defaults would take its place.
+TEST_F(FolderVocabulary, WhatIsThereButIsNoFileIsRefused) {
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "generation_config.json", "config.json", "chat_template.json", "chat_template.jinja"}) {
+    const auto expect_refused = [&](const char* why) {
+      const auto made = read_folder_vocabulary(folder_.path());
+      ASSERT_FALSE(made.has_value()) << name;
+      EXPECT_NE(made.error().message.find(path(name).string()), std::string::npos);
+      EXPECT_NE(made.error().message.find(why), std::string::npos) << made.error().message;
+      fs::remove(path(name));
+    };
+    fs::remove(path(name));
+    fs::create_directory(path(name));
+    expect_refused("is a directory");
+    fs::create_symlink(name, path(name));
+    expect_refused("symbolic links");
+    fs::create_symlink("nowhere", path(name));
+    expect_refused("No such file");
+    if (std::string(name) == "tokenizer.json") use("byte_level");
+  }
 }
 
 TEST_F(FolderVocabulary, EveryErrorNamesItsFile) {

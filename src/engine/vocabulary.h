@@ -22,7 +22,8 @@ Result<Tokenizer> load_tokenizer(const ModelFile& file, size_t most = SIZE_MAX);
 // The vocabulary of a Hugging Face folder, its chat template included: tokenizer.json (or
 // vocab.json and merges.txt, as GPT-2 and OPT have them) and, where they are there,
 // special_tokens_map.json, tokenizer_config.json, generation_config.json or else config.json, and
-// chat_template.jinja or chat_template.json. kBadInput names the file that is wrong or missing.
+// chat_template.jinja or chat_template.json. Tokens beyond config.json's vocab_size are left out.
+// kBadInput names the file that is wrong or missing.
 Result<Vocabulary> read_folder_vocabulary(const std::string& folder);
 
 // read_folder_vocabulary and Tokenizer::create, with the folder's name in every error. Of its

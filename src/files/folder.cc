@@ -28,11 +28,6 @@ constexpr const char* kWeights = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kAdapter = "adapter_config.json";
 
-bool exists(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
 Result<json> read_json_file(const std::string& path, uint64_t max_bytes) {
   auto mapped = MappedFile::open(path);
   if (!mapped) return mapped.error();
@@ -67,8 +62,8 @@ bool fits_int64(const json& value) {
          (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t{INT64_MAX});
 }
 
-// A value that is neither object nor null. An array of mixed types or of objects becomes one of no
-// words: absent it must not seem, lest a default be taken for it.
+// A value that is neither object nor null. An array of mixed types or of objects becomes one of
+// words, empty ones for what is none: absent it must not seem, lest a default be taken for it.
 MetaValue as_value(const json& value, std::deque<std::string>& strings) {
   const auto kept = [&](const json& text) -> std::string_view {
     return strings.emplace_back(text.get<std::string>());
@@ -82,9 +77,7 @@ MetaValue as_value(const json& value, std::deque<std::string>& strings) {
   if (all(value, [](const json& item) { return item.is_number(); })) return array_of<double>(value);
   if (all(value, [](const json& item) { return item.is_boolean(); })) return array_of<bool>(value);
   std::vector<std::string_view> items;
-  if (all(value, [](const json& item) { return item.is_string(); })) {
-    for (const json& item : value) items.push_back(kept(item));
-  }
+  for (const json& item : value) items.push_back(item.is_string() ? kept(item) : "");
   return MetaArray{std::move(items)};
 }
 
@@ -174,16 +167,18 @@ Error no_weights(const std::string& folder) {
 Result<ModelFile> ModelFile::open_folder(const std::string& path) {
   std::string folder = path;
   while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
-  if (exists(folder + "/" + kAdapter)) {
+  std::error_code ignored;  // a folder that may not be looked into is refused for its config
+  namespace fs = std::filesystem;
+  if (fs::exists(fs::symlink_status(folder + "/" + kAdapter, ignored))) {
     return bad_input(fmt::format(
         "'{}/{}': the folder holds an adapter (LoRA); adapters cannot be applied yet, a model that "
         "it was merged into can be read",
         folder, kAdapter));
   }
   const auto in_folder = [&](std::string_view name) { return fmt::format("{}/{}", folder, name); };
-  const bool single = exists(in_folder(kWeights));
-  const bool several = exists(in_folder(kIndex));
-  if (!exists(in_folder(kConfig))) {
+  const bool single = is_there(in_folder(kWeights));
+  const bool several = is_there(in_folder(kIndex));
+  if (!is_there(in_folder(kConfig))) {
     if (!single && !several) return no_weights(folder);
     return bad_input(
         fmt::format("folder '{}' has no {}; a Hugging Face model has one", folder, kConfig));

@@ -45,7 +45,7 @@ TEST_F(Folder, ConfigBecomesMetadata) {
   write("config.json",
         R"({"i":3,"f":0.5,"b":true,"s":"text","big":18446744073709551615,"none":null,
             "nest":{"deep":{"x":1},"gone":null},"ints":[1,2],"mixed":[1,2.5],"flags":[true,false],
-            "words":["a","b"],"objects":[{"a":1}],"odd":[1,"a"],"empty":{}})");
+            "words":["a","b"],"objects":[{"a":1}],"odd":[1,"a"],"empty":{},"list":[]})");
   write("model.safetensors", norm_file());
   auto opened = ModelFile::open(path() + "/");
   ASSERT_TRUE(opened) << opened.error().message;
@@ -67,9 +67,13 @@ TEST_F(Folder, ConfigBecomesMetadata) {
   EXPECT_EQ(std::get<std::vector<double>>(items("mixed")), (std::vector<double>{1, 2.5}));
   EXPECT_EQ(std::get<std::vector<bool>>(items("flags")), (std::vector<bool>{true, false}));
   EXPECT_EQ(std::get<std::vector<std::string_view>>(items("words"))[1], "b");
-  for (const char* odd : {"objects", "odd"}) {
-    EXPECT_TRUE(std::get<std::vector<std::string_view>>(items(odd)).empty());
+  using Words = std::vector<std::string_view>;
+  EXPECT_EQ(std::get<Words>(items("odd")), (Words{"", "a"}));
+  EXPECT_EQ(std::get<Words>(items("objects")), Words{""});
+  for (const char* object : {"nest", "nest.deep", "empty"}) {
+    EXPECT_EQ(std::get<Words>(items(object)), Words()) << object;
   }
+  EXPECT_FALSE(std::holds_alternative<Words>(items("list")));
   ASSERT_NE(file.tensor("norm"), nullptr);
   EXPECT_EQ(file.file_bytes(), norm_file().size());
 }
@@ -126,6 +130,9 @@ TEST_F(Folder, AdaptersAreRefusedByName) {
   write("config.json", kConfig);
   write("model.safetensors", norm_file());
   expect_refused("adapter_config.json", "adapter (LoRA)");
+  std::filesystem::remove(folder_.path() / "adapter_config.json");
+  std::filesystem::create_symlink("nowhere", folder_.path() / "adapter_config.json");
+  expect_refused("adapter_config.json", "adapter (LoRA)");
 }
 
 TEST_F(Folder, ConfigsThatAreNoneAreRefused) {
@@ -149,6 +156,9 @@ TEST_F(Folder, ConfigsThatAreNoneAreRefused) {
   std::filesystem::remove(folder_.path() / "config.json");
   std::filesystem::create_directory(folder_.path() / "config.json");
   expect_refused("config.json", "directory");
+  std::filesystem::remove(folder_.path() / "config.json");
+  std::filesystem::create_symlink("config.json", folder_.path() / "config.json");
+  expect_refused("config.json", "symbolic links");
 }
 
 TEST_F(Folder, IndexesThatLieAreRefused) {
@@ -185,7 +195,8 @@ TEST_F(Folder, IndexesThatLieAreRefused) {
 TEST_F(Folder, FilesThatPointAtThemselvesAreRefused) {
   write("config.json", kConfig);
   std::filesystem::create_symlink("model.safetensors", folder_.path() / "model.safetensors");
-  expect_refused("", "neither");  // a circle of links leads nowhere
+  expect_refused("model.safetensors", "symbolic links");
+  std::filesystem::remove(folder_.path() / "model.safetensors");
   write_index(R"({"a":"a.safetensors"})");
   std::filesystem::create_symlink("b.safetensors", folder_.path() / "a.safetensors");
   std::filesystem::create_symlink("a.safetensors", folder_.path() / "b.safetensors");

@@ -28,6 +28,7 @@ struct MetaArray {
   std::variant<std::vector<int64_t>, std::vector<double>, std::vector<bool>,
                std::vector<std::string_view>>
       items;
+  bool operator==(const MetaArray&) const = default;
 };
 
 // Integers of any width and sign widen to int64 (GGUF's uint64 above its range is refused, JSON's
@@ -56,9 +57,10 @@ class ModelFile {
   static Result<ModelFile> open_gguf(const std::string& path);
 
   // Maps and checks a Hugging Face folder: config.json becomes the metadata, its nested keys joined
-  // by dots ("rope_scaling.factor"), and what is of no type here an empty array of strings;
-  // model.safetensors, or the files that model.safetensors.index.json names, become the tensors.
-  // Refused like a GGUF file; tokenizers are not looked at.
+  // by dots ("rope_scaling.factor"), and what they are nested in an empty array of strings; arrays
+  // of no type here become strings, empty ones for what is none; model.safetensors, or the files
+  // that model.safetensors.index.json names, become the tensors. Refused like a GGUF file;
+  // tokenizers are not looked at.
   static Result<ModelFile> open_folder(const std::string& path);
 
   ModelFormat format() const { return format_; }

@@ -35,6 +35,7 @@ constexpr KeyNames kKeyNames[] = {
     {Key::kActivation, {}, {"hidden_activation", "hidden_act", "activation_function"}},
     {Key::kParallelResidual, {"use_parallel_residual"}, {"use_parallel_residual"}},
     {Key::kTied, {}, {"tie_word_embeddings"}},
+    {Key::kVocab, {}, {"vocab_size"}},
     {Key::kWindow, {"attention.sliding_window"}, {"sliding_window"}},
     {Key::kUsesWindow, {}, {"use_sliding_window"}},
     {Key::kWindowPattern,

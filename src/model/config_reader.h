@@ -29,6 +29,7 @@ enum class Key {
   kActivation,
   kParallelResidual,
   kTied,
+  kVocab,
   kWindow,
   kUsesWindow,
   kWindowPattern,

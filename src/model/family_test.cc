@@ -317,6 +317,18 @@ TEST_F(LoadFolder, ShapesMustFitTheConfig) {
   expect_refused(other, "model_type is missing");
 }
 
+TEST_F(LoadFolder, TheVocabularyIsTheRowsOfTheEmbedding) {
+  TinyFolder tiny;
+  tiny.more = R"(,"vocab_size":null)";
+  EXPECT_EQ(load(tiny)->hp.vocab, 20);
+  tiny.more = R"(,"vocab_size":20)";
+  EXPECT_EQ(load(tiny)->hp.vocab, 20);
+  tiny.more = R"(,"vocab_size":19)";
+  expect_refused(tiny, "vocab_size is 19, expected the 20 rows of the embedding");
+  tiny.more = R"(,"vocab_size":0)";
+  expect_refused(tiny, "vocab_size is 0");
+}
+
 TEST_F(LoadFolder, RotarySettingsInBothStyles) {
   EXPECT_EQ(rope("").freq_base, 10000);
   EXPECT_EQ(rope(R"(,"rope_theta":500)").freq_base, 500);
@@ -354,6 +366,9 @@ TEST_F(LoadFolder, RotarySettingsThatCannotBeAreNamed) {
     tiny.more = more;
     expect_refused(tiny, what);
   };
+  refuse(R"(,"rope_parameters":5)", "rope_parameters is no object");
+  refuse(R"(,"rope_parameters":{"sliding_attention":[1]})", "sliding_attention is no object");
+  refuse(R"(,"rope_scaling":[{"type":"linear"}])", "rope_scaling is no object");
   refuse(R"(,"rope_theta":"x")", "rope_theta");
   refuse(R"(,"rope_theta":0)", "frequency base");
   refuse(R"(,"rope_scaling":{"type":"dynamic","factor":2})", "\"dynamic\" is not known");

@@ -217,6 +217,12 @@ Result<Model> load_model(const ModelFile& file, const RopeOverrides& overrides, 
   model.layers.resize(hp.n_layers);
   Loader loader(file, *family, model);
   BANYAN_TRY(loader.embedding());
+  const int rows = model.hp.vocab;
+  BANYAN_READ(vocab, config.integer(Key::kVocab, 1, kMaxDim, rows));
+  if (vocab != rows) {
+    return file.metadata_error(fmt::format("{} is {}, expected the {} rows of the embedding",
+                                           config.name(Key::kVocab), vocab, rows));
+  }
 
   BANYAN_READ(rot_dim, read_rotary_dim(config, hp));
   RopeDivisors divisors;

@@ -183,6 +183,19 @@ Result<void> read_longrope(const ConfigReader& config, const Nest& nest, const H
   return {};
 }
 
+// Of the nests that may be there, each is an object.
+Result<void> check_nests(const ModelFile& file) {
+  for (const std::string_view name : {"rope_parameters", "rope_parameters.full_attention",
+                                      "rope_parameters.sliding_attention", "rope_scaling"}) {
+    const MetaValue* value = file.find(name);
+    if (value == nullptr) continue;
+    const auto* array = std::get_if<MetaArray>(value);
+    if (array != nullptr && *array == MetaArray{std::vector<std::string_view>()}) continue;
+    return file.metadata_error(fmt::format("{} is no object, as it must be", name));
+  }
+  return {};
+}
+
 // The nest of config.json that says how positions are stretched.
 Nest nest_of(const ModelFile& file) {
   constexpr std::array<std::string_view, 3> kPrefixes = {"rope_parameters.full_attention.",
@@ -199,6 +212,7 @@ Nest nest_of(const ModelFile& file) {
 Result<Found> read_folder(const ConfigReader& config, const Hyperparameters& hp, int rot_dim,
                           double freq_base, int context) {
   const ModelFile& file = config.file();
+  BANYAN_TRY(check_nests(file));
   const Nest nest = nest_of(file);
   const Nest loose(file, "");
   Found found;

@@ -16,6 +16,7 @@ enum class DType : int32_t {
   kQ4_0 = 2,
   kQ4_1 = 3,
   kQ8_0 = 8,
+  kQ4_K = 12,
   kBF16 = 30,
 };
 

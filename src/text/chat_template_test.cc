@@ -160,7 +160,7 @@ TEST(ChatTemplate, DefaultModelsPromptsAreTheGoldenOnes) {
     const ChatMessage message{"user", question};
     const auto text = chat->render({&message, 1}, true);
     ASSERT_TRUE(text.has_value()) << text.error().message;
-    EXPECT_EQ(tokenizer.encode(*text, Special::kParse), expected) << question;
+    EXPECT_EQ(*tokenizer.encode(*text, Special::kParse), expected) << question;
   }
   EXPECT_EQ(n, 11);
 }

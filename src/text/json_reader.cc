@@ -86,6 +86,7 @@ class Reader final : public JsonBuilder {
 
   bool enter(bool object) {
     in_ = next_;
+    if (in_ == kMerges) out.has_merges = !object;
     object_ = object;
     return true;
   }

@@ -19,6 +19,7 @@ struct TokenizerJson {  // NOLINT(bugprone-exception-escape): of the library's o
   std::vector<std::pair<std::string, int64_t>> vocab;  // {"text": id, ..}
   std::vector<std::pair<std::string, float>> scored;   // or [["text", score], ..], ids in order
   std::vector<std::string> merges;                     // "left right"
+  bool has_merges = false;           // there is a list of them, which may be empty
   std::vector<uint32_t> merge_cuts;  // where the left sides end; empty for merges of old style
 };
 

@@ -145,7 +145,7 @@ std::pair<std::string_view, std::string_view> sides_of(const Vocabulary& vocabul
 
 Result<void> SubwordModel::add_merges(const Vocabulary& vocabulary, bool closed,
                                       SymbolsByText& symbols) {
-  if (vocabulary.merges.empty()) return bad_input("it has no merges");
+  if (vocabulary.merges.empty() && !closed) return bad_input("it has no merges");
   if (vocabulary.merges.size() > kMaxMerges) return bad_input("it has more than 2^24 merges");
   std::unordered_set<std::string_view> others;  // tokens that are no symbols
   for (size_t token = 0; closed && token < vocabulary.tokens.size(); ++token) {

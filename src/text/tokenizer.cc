@@ -189,7 +189,6 @@ struct Tokenizer::State {
   template <class F>
   void split_at(const SpecialTokens& specials, std::string_view text, std::vector<TokenId>& tokens,
                 F f) const;
-  bool encode(std::string_view text, Special special, std::vector<TokenId>& tokens) const;
   void encode_text(std::string_view text, bool at_start, Work& work) const;
   void encode_normalized(std::string_view text, bool at_start, Work& work) const;
   void encode_word(std::string_view word, Work& work) const;
@@ -375,24 +374,14 @@ Result<Tokenizer> Tokenizer::create(Vocabulary vocabulary) {
   return Tokenizer(std::move(state));
 }
 
-bool Tokenizer::State::encode(std::string_view text, Special special,
-                              std::vector<TokenId>& tokens) const {
+Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, Special special) const {
+  std::vector<TokenId> tokens;
   tokens.reserve(text.size() / 4 + 4);
-  Work work{special, tokens, text.size() >= kCacheFromBytes, SearchEffort(text.size())};
-  split_at(raw_tokens.of(special), text, tokens,
-           [&](std::string_view part) { encode_text(part, part.data() == text.data(), work); });
-  return !work.effort.spent();
-}
-
-std::vector<TokenId> Tokenizer::encode(std::string_view text, Special special) const {
-  std::vector<TokenId> tokens;
-  state_->encode(text, special, tokens);
-  return tokens;
-}
-
-Result<std::vector<TokenId>> Tokenizer::try_encode(std::string_view text, Special special) const {
-  std::vector<TokenId> tokens;
-  if (state_->encode(text, special, tokens)) return tokens;
+  State::Work work{special, tokens, text.size() >= kCacheFromBytes, SearchEffort(text.size())};
+  state_->split_at(state_->raw_tokens.of(special), text, tokens, [&](std::string_view part) {
+    state_->encode_text(part, part.data() == text.data(), work);
+  });
+  if (!work.effort.spent()) return tokens;
   return bad_input(
       "a regular expression of its tokenizer takes too long on this text; one that does not "
       "backtrack over and over is needed");

@@ -61,11 +61,9 @@ class Tokenizer {
   ~Tokenizer();
 
   // No BOS or EOS is added. Any bytes are accepted: what is not UTF-8 is tokenized byte by byte.
-  // Time is linear in the text up to a logarithm. Where an expression of the vocabulary takes too
-  // long (SearchEffort), what it has not cut yet stays whole.
-  std::vector<TokenId> encode(std::string_view text, Special special) const;
-  // The same, but kBadInput, in a sentence without a file name, where an expression takes too long.
-  Result<std::vector<TokenId>> try_encode(std::string_view text, Special special) const;
+  // Time is linear in the text up to a logarithm. kBadInput, in a sentence without a file name,
+  // where an expression of the vocabulary takes too long (SearchEffort).
+  Result<std::vector<TokenId>> encode(std::string_view text, Special special) const;
 
   // Bytes that a token stands for; may be part of a character. Control tokens are written out
   // (kParse) or empty (kPlain). Requires 0 <= token < size().

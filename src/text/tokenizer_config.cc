@@ -150,6 +150,16 @@ Result<void> apply_generation_config(std::string_view text, Vocabulary& vocabula
   return {};
 }
 
+Result<void> apply_model_config(std::string_view text, Vocabulary& vocabulary) {
+  auto config = read_small_json(text);
+  if (!config) return config.error();
+  const auto size = config->find("vocab_size");
+  if (size == config->end() || size->is_null()) return {};
+  if (!size->is_number_unsigned()) return bad_input("its \"vocab_size\" is not a number of tokens");
+  keep_first_tokens(vocabulary, size->get<uint64_t>());
+  return {};
+}
+
 Result<Vocabulary> parse_vocab_and_merges(std::string_view vocab_json,
                                           std::string_view merges_txt) {
   auto read_json = read_small_json(vocab_json);

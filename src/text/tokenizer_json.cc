@@ -257,6 +257,7 @@ Result<Vocabulary> parse_tokenizer_json(std::string_view text) {
   const bool unigram = rules->subwords == Subwords::kUnigram;
   Table table;
   BANYAN_TRY(add_vocabulary(*read_json, unigram, table));
+  if (!unigram && !read_json->has_merges) return bad_input("it has no merges");
   Vocabulary v;
   for (AddedToken& token : *added) {
     token.matching.token = static_cast<TokenId>(std::clamp<int64_t>(token.id, -1, kMaxTokens));

@@ -31,4 +31,8 @@ Result<void> apply_chat_template_json(std::string_view json, Vocabulary& vocabul
 // none.
 Result<void> apply_generation_config(std::string_view json, Vocabulary& vocabulary);
 
+// config.json: tokens beyond its vocab_size, which have no row in the model's embedding, are left
+// out.
+Result<void> apply_model_config(std::string_view json, Vocabulary& vocabulary);
+
 }  // namespace banyan

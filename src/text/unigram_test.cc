@@ -121,9 +121,9 @@ TEST(Unigram, ATextIsTokenizedWordByWordAndComesBack) {
   Vocabulary v = vocabulary({{"▁", -4}, {"▁the", -2}, {"▁tree", -3}, {"s", -2}, {"t", -5}});
   v.add_space_prefix = true;
   const Tokenizer t = create_or_fail(v);
-  EXPECT_EQ(t.encode("the trees", Special::kPlain), (std::vector<TokenId>{2, 3, 4}));
-  EXPECT_EQ(t.decode(t.encode("the  trees", Special::kPlain), Special::kPlain), "the  trees");
-  EXPECT_EQ(t.encode("", Special::kPlain).size(), 0U);
+  EXPECT_EQ(*t.encode("the trees", Special::kPlain), (std::vector<TokenId>{2, 3, 4}));
+  EXPECT_EQ(t.decode(*t.encode("the  trees", Special::kPlain), Special::kPlain), "the  trees");
+  EXPECT_EQ(t.encode("", Special::kPlain)->size(), 0U);
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ DType Products::type_of(WeightClass weights) {
     case WeightClass::kBytes:
       return DType::kQ8_0;
     case WeightClass::kQuantized:
-      return DType{12};  // Q4_K
+      return DType::kQ4_K;
     case WeightClass::kFloats:
       return DType::kF16;
     case WeightClass::kBF16:
