@@ -87,6 +87,9 @@ struct Listener {
   const FunctionRef<bool(TokenId, const std::string&)>* on_token = nullptr;
   // Prompt tokens done so far, of all; returning false cancels. May be null.
   const FunctionRef<bool(int done, int total)>* on_prompt = nullptr;
+  // Whether to go on, asked before each piece of the prompt and each token, of any answer, is taken
+  // up; false cancels. May be null.
+  const FunctionRef<bool()>* go_on = nullptr;
 };
 
 using RequestId = uint64_t;  // rises with each request

@@ -20,7 +20,7 @@ constexpr double kPromptMs = 100;
 constexpr int64_t kLeastRows = kPanelTokens;   // of a prompt in a step, however long that takes
 constexpr int kMostOvertaken = 64;             // later requests that may come in before one
 constexpr size_t kWindow = 128;                // requests of the line whose prefixes are looked up
-constexpr int kGrowth = 4 * kPanelTokens;      // tokens that an answer should have room for
+constexpr int64_t kGrowth = 4 * kPanelTokens;  // tokens that an answer should have room for
 constexpr int kSavedByWaiting = kPanelTokens;  // tokens for which it is worth while to wait
 
 // Panels that the positions [begin, end) may need beyond those of another sequence's.
@@ -252,37 +252,31 @@ int64_t Scheduler::committed_panels() const {
 
 // Lets the next one in; null if there is none, or no room for it.
 Scheduler::Stream* Scheduler::admit() {
-  while (running_.size() < static_cast<size_t>(steps_.max_rows()) && !waiting_.empty()) {
-    if (no_room_ && !running_.empty()) return nullptr;
-    Stream* stream = pick();
-    if (stream == nullptr) return nullptr;
-    Job& job = stream->job;
-    const auto length = static_cast<int64_t>(stream->tokens.size());
-    const int64_t committed = committed_panels();
-    const auto lacks = [&](int64_t growth) {
-      return panels_for(stream->computed, length + growth) + committed >
-             int64_t{tree_.available_panels()};
-    };
-    open(*stream, stream->anew ? 0 : static_cast<int32_t>(length) - 1);
-    const int64_t to_come =
-        job.request.max_tokens - static_cast<int64_t>(stream->sample.tokens.size());
-    if (running_.size() > 1 && lacks(std::min<int64_t>(kGrowth, to_come))) {
-      preempt(*stream);
-      no_room_ = true;
-      return nullptr;
-    }
-    if (job.admitted_ns == 0) {
-      job.admitted_ns = now_ns();
-      job.reply.cache = cache_facts(tree_, stream->seq, *job.tokenizer, stream->tokens);
-      job.reply.cached_tokens = job.reply.cache.reused_tokens;
-      for (Stream* other : waiting_) {
-        if (other->job.id > job.id) break;
-        if (std::exchange(other->job.overtaken_by, job.id) != job.id) ++other->job.overtaken;
-      }
-    }
-    return stream;
+  if (running_.size() == static_cast<size_t>(steps_.max_rows())) return nullptr;
+  if (no_room_ && !running_.empty()) return nullptr;
+  Stream* stream = pick();
+  if (stream == nullptr) return nullptr;
+  Job& job = stream->job;
+  const int64_t committed = committed_panels();
+  open(*stream);
+  // Alone it may have everything.
+  const int64_t to_come = job.request.max_tokens - std::ssize(stream->sample.tokens);
+  const int64_t end = std::ssize(stream->tokens) + std::min(kGrowth, to_come);
+  if (running_.size() > 1 &&
+      committed + panels_for(stream->computed, end) > int64_t{tree_.available_panels()}) {
+    preempt(*stream);
+    no_room_ = true;
+    return nullptr;
   }
-  return nullptr;
+  if (job.admitted_ns > 0) return stream;
+  job.admitted_ns = now_ns();
+  job.reply.cache = cache_facts(tree_, stream->seq, *job.tokenizer, stream->tokens);
+  job.reply.cached_tokens = job.reply.cache.reused_tokens;
+  for (const Stream* other : waiting_) {
+    if (other->job.id > job.id) break;
+    if (std::exchange(other->job.overtaken_by, job.id) != job.id) ++other->job.overtaken;
+  }
+  return stream;
 }
 
 // Positions to have memory for: as many as were asked for and the budget can hold, but no more than
@@ -304,10 +298,12 @@ void Scheduler::prepare(Stream& stream) {
 }
 
 // From the line into the running ones.
-void Scheduler::open(Stream& stream, int32_t max_match) {
+void Scheduler::open(Stream& stream) {
   const int32_t most = most_positions(stream.job);
   if (!stream.generation) prepare(stream);
   steps_.reserve(most);
+  const auto max_match =
+      static_cast<int32_t>(std::exchange(stream.anew, false) ? 0 : stream.matchable().size());
   const KvTree::Opened opened = tree_.open(stream.tokens, max_match);
   stream.seq = opened.seq;
   stream.matched = stream.computed = opened.matched;
@@ -322,12 +318,12 @@ void Scheduler::close(Stream& stream) {
   if (stream.running) {
     tree_.close(stream.seq);
     std::erase(running_, &stream);
-    stream.running = false;
-    no_room_ = false;
   } else {
     std::erase(waiting_, &stream);
   }
+  stream.running = false;
   stream.computed = 0;
+  no_room_ = false;
 }
 
 void Scheduler::wait(Stream& stream) {
@@ -360,38 +356,46 @@ void Scheduler::gather() {
   for (Stream* stream : running_) {
     if (!stream->decodes()) continue;
     turns_.push_back({stream, 1});
-    shape.add(1, static_cast<int64_t>(stream->tokens.size()));
+    shape.add(1, std::ssize(stream->tokens));
   }
-  int64_t rows = steps_.max_rows() - static_cast<int64_t>(turns_.size());
-  const double most_ms = turns_.empty() ? std::numeric_limits<double>::infinity()
-                                        : time_.predict_ms(shape) + kPromptMs;
-  bool any = false;  // rows of prompts
-  const auto with = [&](const Stream& stream, int64_t n) {
-    StepShape more = shape;
-    more.add(n, stream.computed + n);
-    return more;
-  };
-  const auto give_rows = [&](Stream& stream) {
-    int64_t n = std::min(rows, static_cast<int64_t>(stream.rest().size()));
-    const int64_t least = any ? 0 : std::min(n, kLeastRows);
-    while (n > least && time_.predict_ms(with(stream, n)) > most_ms) {
-      n = std::max(least, n - n / 8 - 1);
+  const size_t n_decode = turns_.size();
+  int64_t rows = steps_.max_rows() - static_cast<int64_t>(n_decode);
+  double ms = time_.predict_ms(shape);
+  const double most_ms = n_decode == 0 ? std::numeric_limits<double>::infinity() : ms + kPromptMs;
+  // Adds to a turn what it may have: a share of the rows and of the time that are left.
+  const auto grow = [&](Turn& turn, int64_t share) {
+    const auto done = turn.stream->computed + static_cast<int64_t>(turn.n);
+    const int64_t rest = std::ssize(turn.stream->tokens) - done;
+    int64_t n = std::min({rest, rows, std::max(rows / share, kLeastRows)});
+    const int64_t least = turns_.size() == n_decode + 1 ? std::min(n, kLeastRows) : 0;
+    const double limit = ms + (most_ms - ms) / static_cast<double>(share);
+    StepShape more;
+    for (;; n = std::max(least, n - n / 8 - 1)) {
+      more = shape;
+      more.add(n, done + n);
+      if (n <= least || time_.predict_ms(more) <= limit) break;
     }
     if (n == 0) return false;
-    shape = with(stream, n);
+    turn.n += static_cast<size_t>(n);
     rows -= n;
-    any = true;
-    turns_.push_back({&stream, static_cast<size_t>(n)});
-    return n == static_cast<int64_t>(stream.rest().size());
+    shape = more;
+    ms = time_.predict_ms(shape);
+    return true;
   };
-  bool more = rows > 0;
-  for (size_t i = 0; i < running_.size() && more; ++i) {
-    if (!running_[i]->decodes()) more = give_rows(*running_[i]) && rows > 0;
+  // Each takes half of what is left, so that short prompts need not wait until long ones are done;
+  // what nobody needs goes to the first.
+  const auto join = [&](Stream& stream) {
+    turns_.push_back({&stream, 0});
+    return grow(turns_.back(), 2);
+  };
+  for (Stream* stream : running_) {
+    if (!stream->decodes()) join(*stream);
   }
-  while (more) {
-    Stream* stream = admit();
-    more = stream != nullptr && give_rows(*stream) && rows > 0;
+  for (Stream* stream = nullptr; rows > 0 && (stream = admit()) != nullptr;) {
+    if (!join(*stream)) break;
   }
+  for (Turn& turn : std::span(turns_).subspan(n_decode)) grow(turn, 1);
+  std::erase_if(turns_, [](const Turn& turn) { return turn.n == 0; });
 }
 
 // Runs turns of distinct streams, as far as these are running, and takes what comes of them.
@@ -492,11 +496,13 @@ void Scheduler::advance(const Turn& turn, size_t piece, std::vector<Completion>&
   Job& job = stream.job;
   const bool reads_prompt = !stream.has_begun();
   stream.computed += static_cast<int32_t>(turn.n);
-  if (reads_prompt && job.listener.on_prompt != nullptr &&
-      !(*job.listener.on_prompt)(stream.computed, job.reply.prompt_tokens)) {
-    return cancel(job.id);
+  const auto& [on_token, on_prompt, go_on] = job.listener;
+  if ((go_on != nullptr && !(*go_on)()) ||
+      (reads_prompt && on_prompt != nullptr &&
+       !(*on_prompt)(stream.computed, job.reply.prompt_tokens))) {
+    cancel(job.id);
   }
-  if (!stream.rest().empty()) return;
+  if (job.cancelled || !stream.rest().empty()) return;
   if (turn.n > 1) no_room_ = false;  // others may find more of their prompts
   const std::span<const float> logits = steps_.logits(piece, 0);
   if (!reads_prompt) return choose(stream, logits, finished);

@@ -75,7 +75,7 @@ class Scheduler {
   Stream* admit();
   int32_t most_positions(const Job& job) const;
   void prepare(Stream& stream);
-  void open(Stream& stream, int32_t max_match);
+  void open(Stream& stream);
   void close(Stream& stream);
   void wait(Stream& stream);
   void preempt(Stream& stream);

@@ -6,6 +6,7 @@
 namespace banyan {
 
 void StepShape::add(int64_t n, int64_t end) {
+  if (n == 0) return;
   rows += n;
   (n == 1 ? decode_pairs : prompt_pairs) += n * end - n * (n - 1) / 2;
 }
@@ -39,7 +40,7 @@ void StepTimeModel::observe(const StepShape& shape, double ms) {
 
 // Terms that no step has told apart stay near what was assumed.
 void StepTimeModel::solve() {
-  constexpr double kTrust = 0.01;  // in the prior, where a step that was done has 1
+  constexpr double kTrust = 1e-4;  // in the prior, where a step that was done has 1
   std::array<Vector, kTerms> a = products_;
   Vector b = times_;
   for (size_t i = 0; i < kTerms; ++i) {
