@@ -146,8 +146,11 @@ typedef struct banyan_generate_options {
   size_t n_stop;
   const banyan_logit_bias* logit_bias;
   size_t n_logit_bias;
-  banyan_on_token on_token; /* may be NULL */
+  banyan_on_token on_token; /* may be NULL; not called where several answers are asked for */
   void* user;               /* for on_token */
+  int32_t n;                /* 1; answers to give: the likeliest by the mean of their tokens'
+                               log-probabilities, each drawn with random numbers of its own */
+  int32_t best_of;          /* 0: n; answers to choose them from, at most 128 */
 } banyan_generate_options;
 
 /* Sets the defaults: llama.cpp's, as above. `struct_size`: sizeof(banyan_generate_options). */
@@ -158,6 +161,18 @@ enum {
   BANYAN_FINISH_LENGTH = 1,   /* max_tokens, the context or the KV budget ended it */
   BANYAN_FINISH_CANCELLED = 2 /* on_token or banyan_cancel() did */
 };
+
+/* One of several answers. */
+typedef struct banyan_sample {
+  uint32_t struct_size; /* of what the library filled in */
+  int32_t finish_reason;
+  const char* text; /* UTF-8, NUL-terminated */
+  size_t text_bytes;
+  const int32_t* tokens; /* [n_tokens] */
+  const float* logprobs; /* [n_tokens] */
+  size_t n_tokens;
+  double mean_logprob; /* over the tokens and the one that ended them, if one did; 0 of none */
+} banyan_sample;
 
 typedef struct banyan_reply {
   uint32_t struct_size; /* of what the library filled in */
@@ -175,6 +190,12 @@ typedef struct banyan_reply {
   int32_t compute;        /* BANYAN_COMPUTE_.. */
   int32_t kv_exact;       /* 0: keys or values were rounded to 8 bits */
   const char* note;       /* why it ended early though nobody asked for it; usually "" */
+  double queue_ms;        /* from the call of this model's turn to the begin of prompt_ms */
+  const char* cache_why;  /* why no more was reused: "hit" (all was that could be), "empty" or
+                             "diverged" (what is stored goes on in another way) */
+  const banyan_sample* const* samples; /* [n_samples]: the answers, best first; what stands above
+                                          is the first of them */
+  size_t n_samples;
 } banyan_reply;
 
 /* Continues a prompt of at least one token. `options` may be NULL: the defaults. BANYAN_BAD_INPUT

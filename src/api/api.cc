@@ -127,6 +127,8 @@ banyan_generate_options default_generate_options() {
   options.presence_penalty = sampler.presence_penalty;
   options.frequency_penalty = sampler.frequency_penalty;
   options.repeat_last_n = sampler.repeat_last_n;
+  options.n = request.n;
+  options.best_of = request.best_of;
   return options;
 }
 
@@ -169,6 +171,8 @@ Result<Request> request_of(std::span<const TokenId> prompt, const banyan_generat
   request.prompt.assign(prompt.begin(), prompt.end());
   request.max_tokens = o.max_tokens;
   request.ignore_eos = o.ignore_eos != 0;
+  request.n = o.n;
+  request.best_of = o.best_of;
   SamplerParams& sampler = request.sampler;
   sampler.temperature = o.temperature;
   sampler.top_k = o.top_k;
@@ -224,18 +228,24 @@ Special special(uint32_t flags) {
   return (flags & BANYAN_SPECIAL) != 0 ? Special::kParse : Special::kPlain;
 }
 
+// What banyan_reply and banyan_sample have of an answer.
+template <class Out>
+void show_sample(const Sample& sample, Out& out) {
+  out.struct_size = sizeof(Out);
+  out.finish_reason = sample.finish == FinishReason::kStop     ? BANYAN_FINISH_STOP
+                      : sample.finish == FinishReason::kLength ? BANYAN_FINISH_LENGTH
+                                                               : BANYAN_FINISH_CANCELLED;
+  out.text = sample.text.c_str();
+  out.text_bytes = sample.text.size();
+  out.tokens = sample.tokens.data();
+  out.logprobs = sample.logprobs.data();
+  out.n_tokens = sample.tokens.size();
+}
+
 // What a banyan_reply points into lives with it.
 struct OwnedReply : banyan_reply {
   OwnedReply(Reply given, Compute used) : banyan_reply{}, reply(std::move(given)) {
-    struct_size = sizeof(banyan_reply);
-    finish_reason = reply.finish == FinishReason::kStop     ? BANYAN_FINISH_STOP
-                    : reply.finish == FinishReason::kLength ? BANYAN_FINISH_LENGTH
-                                                            : BANYAN_FINISH_CANCELLED;
-    text = reply.text.c_str();
-    text_bytes = reply.text.size();
-    tokens = reply.tokens.data();
-    logprobs = reply.logprobs.data();
-    n_tokens = reply.tokens.size();
+    show_sample<banyan_reply>(reply, *this);
     prompt_tokens = reply.prompt_tokens;
     reused_tokens = reply.cached_tokens;
     prompt_ms = reply.prompt_ms;
@@ -244,8 +254,22 @@ struct OwnedReply : banyan_reply {
     compute = used == Compute::kF32 ? BANYAN_COMPUTE_F32 : BANYAN_COMPUTE_AUTO;
     kv_exact = reply.kv_exact ? 1 : 0;
     note = reply.note.c_str();
+    queue_ms = reply.queue_ms;
+    cache_why = name(reply.cache.why).data();
+    shown_.resize(reply.samples.size());
+    for (size_t i = 0; i < shown_.size(); ++i) {
+      show_sample(reply.samples[i], shown_[i]);
+      shown_[i].mean_logprob = reply.samples[i].mean_logprob;
+      pointers_.push_back(&shown_[i]);
+    }
+    samples = pointers_.data();
+    n_samples = pointers_.size();
   }
   const Reply reply;
+
+ private:
+  std::vector<banyan_sample> shown_;
+  std::vector<const banyan_sample*> pointers_;
 };
 
 template <class Cancelled>
@@ -255,6 +279,7 @@ Result<Reply> generate(Engine& engine, const Request& request, const banyan_gene
     Reply reply;
     reply.finish = FinishReason::kCancelled;
     reply.prompt_tokens = static_cast<int>(request.prompt.size());
+    reply.samples.push_back(reply);
     return reply;
   }
   auto hear_token = [&](TokenId token, const std::string& text) {
@@ -264,7 +289,9 @@ Result<Reply> generate(Engine& engine, const Request& request, const banyan_gene
   auto hear_prompt = [&](int, int) { return !cancelled(); };
   const FunctionRef<bool(TokenId, const std::string&)> on_token = hear_token;
   const FunctionRef<bool(int, int)> on_prompt = hear_prompt;
-  return engine.generate(request, {&on_token, &on_prompt});
+  auto ask = [&] { return !cancelled(); };
+  const FunctionRef<bool()> go_on = ask;
+  return engine.generate(request, {&on_token, &on_prompt, &go_on});
 }
 
 }  // namespace

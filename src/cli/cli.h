@@ -95,6 +95,7 @@ Result<std::string> read_text_file(const std::string& path);
 // The tokens' KV budget, memory parts and peak resident memory as one sentence.
 std::string memory_sentence(const MemoryUse& use);
 Json memory_json(const MemoryUse& use);
+Json cache_json(const CacheFacts& facts);
 // count / seconds, 0 where no time passed.
 double per_second(double count, double ms);
 

@@ -72,6 +72,23 @@ Json memory_json(const MemoryUse& use) {
           {"peak_resident", peak_resident_bytes()}};
 }
 
+Json cache_json(const CacheFacts& facts) {
+  Json json = {{"reused_tokens", facts.reused_tokens},
+               {"computed_tokens", facts.computed_tokens},
+               {"from",
+                {{"memory", facts.from.memory},
+                 {"compressed", facts.from.compressed},
+                 {"disk", facts.from.disk}}},
+               {"exact", facts.exact},
+               {"why", name(facts.why)}};
+  if (facts.why == CacheWhy::kDiverged) {
+    json["position"] = facts.position;
+    json["had"] = facts.had;
+    json["got"] = facts.got;
+  }
+  return json;
+}
+
 double per_second(double count, double ms) { return ms > 0 ? count / ms * 1e3 : 0.0; }
 
 ProgressLine::ProgressLine(bool enabled) : enabled_(enabled && isatty(STDERR_FILENO) != 0) {}

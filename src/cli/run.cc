@@ -18,6 +18,8 @@ struct RunOptions {
   std::string file;
   std::string system;
   int max_tokens = 128;
+  int n = 1;
+  int best_of = 0;
   bool raw = false;
   bool ignore_eos = false;
   int64_t seed = -1;
@@ -89,26 +91,41 @@ Json logprobs_json(const Engine& engine, const Reply& reply) {
   return list;
 }
 
+bool several(const RunOptions& o) { return o.n > 1 || o.best_of > 1; }
+
 Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, double load_ms) {
   const auto n = static_cast<double>(reply.tokens.size());
+  size_t n_generated = 0;
+  for (const Sample& sample : reply.samples) n_generated += sample.tokens.size();
   Json json;
   json["text"] = reply.text;
   json["tokens"] = reply.tokens;
   json["finish_reason"] = name(reply.finish);
   json["usage"] = {{"prompt_tokens", reply.prompt_tokens},
-                   {"completion_tokens", reply.tokens.size()},
-                   {"total_tokens", reply.prompt_tokens + reply.tokens.size()},
+                   {"completion_tokens", n_generated},
+                   {"total_tokens", reply.prompt_tokens + n_generated},
                    {"prompt_tokens_details", {{"cached_tokens", reply.cached_tokens}}}};
   json["timings"] = {
       {"load_ms", load_ms},
+      {"queue_ms", reply.queue_ms},
       {"prompt_ms", reply.prompt_ms},
       {"prompt_per_second", per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
       {"predicted_ms", reply.predicted_ms},
       {"predicted_per_second", per_second(std::max(0.0, n - 1), reply.predicted_ms)}};
+  json["cache"] = cache_json(reply.cache);
   json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", reply.kv_exact}};
   json["compute"] = o.common.compute;
   json["memory"] = memory_json(engine.memory());
   if (o.sampler.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, reply);
+  if (several(o)) {
+    json["choices"] = Json::array();
+    for (const Sample& sample : reply.samples) {
+      json["choices"].push_back({{"text", sample.text},
+                                 {"tokens", sample.tokens},
+                                 {"mean_logprob", sample.mean_logprob},
+                                 {"finish_reason", name(sample.finish)}});
+    }
+  }
   return json;
 }
 
@@ -135,6 +152,8 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
   request.max_tokens = o.max_tokens;
   request.ignore_eos = o.ignore_eos;
   request.stop = o.stop;
+  request.n = o.n;
+  request.best_of = o.best_of;
   const int n = static_cast<int>(request.prompt.size());
   if (o.common.context == 0 && o.max_tokens > 0 && n <= engine.context() &&
       n + o.max_tokens > engine.context()) {
@@ -159,7 +178,9 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
   };
   const FunctionRef<bool(int, int)> on_prompt = show_prompt;
   const FunctionRef<bool(TokenId, const std::string&)> on_token = show_text;
-  auto reply = engine.generate(request, {&on_token, &on_prompt});
+  auto ask = [] { return !InterruptGuard::take(); };
+  const FunctionRef<bool()> go_on = ask;
+  auto reply = engine.generate(request, {&on_token, &on_prompt, several(o) ? &go_on : nullptr});
   progress.clear();
   if (!reply) return reply.error();
   if (!reply->note.empty()) {
@@ -168,6 +189,11 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
   if (o.common.json) {
     print_json(reply_json(engine, *reply, o, load_ms));
   } else {
+    if (several(o)) {
+      for (size_t i = 0; i < reply->samples.size(); ++i) {
+        fmt::print("{}. {}\n", i + 1, reply->samples[i].text);
+      }
+    }
     std::fputc('\n', stdout);
     std::fflush(stdout);
     print_figures(*reply, o, load_ms, engine);
@@ -185,6 +211,7 @@ Result<int> run(const RunOptions& o) {
     return bad_input(
         fmt::format("-n is {}, expected at least 1 (-1: until the context is full)", o.max_tokens));
   }
+  if (!prompted && several(o)) return bad_input("--n and --best-of need a prompt: give -p or -f");
   for (const std::string& stop : o.stop) {
     if (stop.empty()) return bad_input("--stop is empty, expected some text");
   }
@@ -208,6 +235,8 @@ Command run_command() {
   app->add_option("-f,--file", o->file, "read the prompt from a file (-: standard input)");
   app->add_option("--sys,--system-prompt", o->system, "-sys TEXT: what the system message says");
   app->add_option("-n,--n-predict", o->max_tokens, "most tokens to generate (default 128)");
+  app->add_option("--n", o->n, "answers to give, the likeliest first (1)");
+  app->add_option("--best-of", o->best_of, "answers to choose those of --n from (as many)");
   app->add_flag("--raw", o->raw, "no chat template: the text as it is");
   app->add_flag("--ignore-eos", o->ignore_eos, "never end before -n tokens");
   app->add_option("--stop", o->stop, "end where this text would come (again for more)")

@@ -47,18 +47,6 @@ Result<void> check_context(const ModelFile& file, const Hyperparameters& hp, int
 
 }  // namespace
 
-std::string_view name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "stop";
-}
-
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& given) {
   EngineOptions options = given;
   auto file = ModelFile::open(options.model_path);
@@ -118,8 +106,11 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
               : make_reference_executor()),
       pool_(std::move(pool)),
       tree_(pool_),
-      steps_(model_, pool_, tree_, {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic},
-             options_.plan_method, options_.max_rows) {
+      steps_(model_, pool_, tree_,
+             {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic},
+             options_.plan_method, options_.max_rows),
+      scheduler_(pool_, tree_, steps_,
+                 options_.k_type != DType::kQ8_0 && options_.v_type != DType::kQ8_0) {
   if (options_.context == 0) options_.context = model_.hp.context_length;
 }
 

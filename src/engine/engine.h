@@ -10,55 +10,19 @@
 #include <string_view>
 #include <vector>
 
-#include "base/function_ref.h"
 #include "base/result.h"
 #include "engine/options.h"
 #include "engine/path_choice.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
 #include "engine/step.h"
 #include "files/model_file.h"
-#include "sample/sampler.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace banyan {
 
 class CpuOps;
-
-struct Request {
-  std::vector<TokenId> prompt;  // at least one token
-  SamplerParams sampler;
-  int max_tokens = 128;           // -1: until the context is full
-  bool ignore_eos = false;        // tokens that end a text are never chosen
-  std::vector<std::string> stop;  // generation ends where one of these would be written
-};
-
-enum class FinishReason { kStop, kLength, kCancelled };
-std::string_view name(FinishReason reason);
-
-struct Reply {
-  std::string text;
-  std::vector<TokenId> tokens;  // the generated ones; a token that ended the text is not among them
-  std::vector<float> logprobs;  // of the model, for each token
-  std::vector<std::vector<TokenLogprob>> top_logprobs;  // for each token, if asked for
-  FinishReason finish = FinishReason::kStop;
-  int prompt_tokens = 0;
-  int cached_tokens = 0;  // of the prompt, whose KV was there already
-  double prompt_ms = 0;   // until the first token was chosen
-  double predicted_ms = 0;
-  uint64_t kv_bytes_peak = 0;
-  bool kv_exact = true;  // false: K or V were rounded to 8 bits (q8_0)
-  std::string note;      // why a reply ended early, where nobody asked it to; usually empty
-};
-
-// Called on the driving thread.
-struct Listener {
-  // Each generated token with the text that became printable with it, which may be empty; at the
-  // end kNoToken with what was held back, if any. Returning false ends the reply (kCancelled); it
-  // is not called again then. May be null.
-  const FunctionRef<bool(TokenId, const std::string&)>* on_token = nullptr;
-  // Prompt tokens done so far, of all; returning false cancels. May be null.
-  const FunctionRef<bool(int done, int total)>* on_prompt = nullptr;
-};
 
 // Where the bytes of a running engine are.
 struct MemoryUse {
@@ -76,8 +40,21 @@ class Engine {
   static Result<std::unique_ptr<Engine>> open(const EngineOptions& options);
   ~Engine();
 
-  // Runs one request. kBadInput for a prompt that does not fit the context or the KV budget;
-  // kCancelled is no error but Reply::finish.
+  // Puts a request into the line; nothing is computed yet. kBadInput for a prompt that does not fit
+  // the context or the KV budget, and for values out of range. Any number may wait.
+  Result<RequestId> submit(Request request, const Listener& listener = {});
+
+  // One forward pass over all requests that have their turn; appends those that are complete with
+  // it: an error of one is no error of the others. False when nothing is left to do. An exception
+  // of a listener ends its request without a completion and leaves step() when the pass is done.
+  bool step(std::vector<Completion>& finished);
+
+  // Ends a request, in any phase, with the next step: FinishReason::kCancelled and what there is.
+  // Does nothing for one that is complete.
+  void cancel(RequestId id) { scheduler_.cancel(id); }
+
+  // submit(), and steps until that request is complete; others that were submitted go on with it,
+  // and what is complete of them comes with the next step(). Must not be called by a listener.
   Result<Reply> generate(const Request& request, const Listener& listener = {});
 
   // The text's tokens, between BOS and EOS where they are asked for and the model's file wants
@@ -103,13 +80,12 @@ class Engine {
   // For evaluation and benchmarks, which drive steps themselves.
   KvTree& tree() { return tree_; }
   StepRunner& steps() { return steps_; }
+  const Scheduler& scheduler() const { return scheduler_; }
 
  private:
   Engine(EngineOptions options, ModelFile file, Model model, std::optional<Tokenizer> tokenizer,
          std::optional<ChatTemplate> chat_template, PanelPool pool);
-  Result<void> admit(const Request& request) const;
-  Result<bool> prefill(SeqId seq, std::span<const TokenId> rest, int cached,
-                       const Listener& listener);
+  Result<void> check(const Request& request) const;
 
   EngineOptions options_;
   bool context_binds_;  // no answer may pass it
@@ -124,6 +100,8 @@ class Engine {
   PanelPool pool_;
   KvTree tree_;
   StepRunner steps_;
+  Scheduler scheduler_;
+  std::vector<Completion> completed_;  // in generate(), of other requests
 };
 
 }  // namespace banyan

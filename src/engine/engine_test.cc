@@ -5,50 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
 #include <utility>
 
 #include "engine/evaluate.h"
 #include "engine/speed_bench.h"
+#include "engine/testing_tiny_engine.h"
 
 namespace banyan {
 namespace {
-
-EngineOptions tiny_options() {
-  EngineOptions options;
-  options.model_path = std::string(BANYAN_TEST_DATA) + "/golden/llama/model.gguf";
-  options.n_threads = 2;
-  options.kv_budget_bytes = uint64_t{16} << 20;
-  options.k_type = DType::kF32;
-  options.v_type = DType::kF32;
-  options.compute = Compute::kF32;
-  options.deterministic = true;
-  const char* cap = std::getenv("BANYAN_ISA");  // NOLINT(concurrency-mt-unsafe)
-  const auto isa = parse_isa(cap == nullptr ? "" : cap);
-  if (isa) options.isa = std::min(options.isa, *isa);
-  return options;
-}
-
-std::unique_ptr<Engine> open(const EngineOptions& options = tiny_options()) {
-  auto engine = Engine::open(options);
-  EXPECT_TRUE(engine.has_value()) << engine.error().message;
-  return engine ? *std::move(engine) : nullptr;
-}
-
-std::vector<TokenId> tokens_from(int first, int n) {
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < n; ++i) tokens.push_back(3 + (first + i * 7) % 300);
-  return tokens;
-}
-
-Request greedy(std::vector<TokenId> prompt, int max_tokens) {
-  Request request;
-  request.prompt = std::move(prompt);
-  request.sampler.temperature = 0;
-  request.max_tokens = max_tokens;
-  request.ignore_eos = true;
-  return request;
-}
 
 TEST(Engine, ReusesThePrefixOfWhatItSawAndAnswersTheSame) {
   const auto engine = open();

@@ -2,7 +2,6 @@
 #include "engine/step.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -60,30 +59,57 @@ Result<void> StepRunner::extend(std::span<const Piece> pieces) {
   return {};
 }
 
-// Depth-first order: sequences sorted by their paths, so that the users of every node are
-// neighbours.
+// Whether the rows and nodes of the last step stand but for one more token of every sequence.
+bool StepRunner::continues(std::span<const Piece> pieces) const {
+  return viewed_version_ == tree_.structure_version() &&
+         std::ranges::equal(pieces, viewed_, [](const Piece& piece, SeqId seq) {
+           return piece.seq == seq && piece.tokens.size() == 1;
+         });
+}
+
+// The pieces in the tree's depth-first order.
 void StepRunner::order_pieces(std::span<const Piece> pieces) {
-  path_nodes_.clear();
-  path_begin_.assign(1, 0);
-  for (const Piece& piece : pieces) {
-    tree_.path(piece.seq, path_nodes_);
-    path_begin_.push_back(static_cast<uint32_t>(path_nodes_.size()));
+  constexpr uint32_t kNone = ~uint32_t{0};
+  piece_of_.assign(piece_of_.size(), kNone);
+  for (uint32_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].seq >= piece_of_.size()) piece_of_.resize(pieces[i].seq + 64, kNone);
+    piece_of_[pieces[i].seq] = i;
   }
-  order_.resize(pieces.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  const auto path = [&](uint32_t piece) {
-    return std::span(path_nodes_)
-        .subspan(path_begin_[piece], path_begin_[piece + 1] - path_begin_[piece]);
-  };
-  std::sort(order_.begin(), order_.end(), [&](uint32_t a, uint32_t b) {
-    const auto pa = path(a);
-    const auto pb = path(b);
-    return std::lexicographical_compare(pa.begin(), pa.end(), pb.begin(), pb.end());
-  });
+  order_.clear();
+  for (SeqId seq = tree_.first_sequence(); seq != kNoSequence; seq = tree_.next_sequence(seq)) {
+    if (seq < piece_of_.size() && piece_of_[seq] != kNone) order_.push_back(piece_of_[seq]);
+  }
+  BANYAN_CHECK(order_.size() == pieces.size(), "pieces are of distinct live sequences");
+}
+
+// The place of a tree's node in nodes_, where it and what is above it are listed if they are not
+// yet.
+uint32_t StepRunner::view_node(NodeId id, uint32_t row) {
+  path_nodes_.clear();
+  for (; id != 0; id = tree_.node(id).parent) {
+    if (id >= stamp_.size()) {
+      stamp_.resize(id + 64, 0);
+      view_index_.resize(id + 64, 0);
+    }
+    if (stamp_[id] == current_stamp_) break;
+    path_nodes_.push_back(id);
+  }
+  uint32_t parent = id == 0 ? NodeView::kNoParent : view_index_[id];
+  for (size_t i = path_nodes_.size(); i-- > 0;) {
+    const NodeId next = path_nodes_[i];
+    const KvTree::Node& node = tree_.node(next);
+    stamp_[next] = current_stamp_;
+    view_index_[next] = static_cast<uint32_t>(nodes_.size());
+    nodes_.push_back(
+        {parent, node.begin, static_cast<int32_t>(node.tokens.size()), node.refs, row, row});
+    parent = view_index_[next];
+  }
+  return parent;
 }
 
 // Numbers the rows and lists the nodes that they see.
 void StepRunner::view_tree(std::span<const Piece> pieces) {
+  order_pieces(pieces);
   nodes_.clear();
   sequences_.clear();
   positions_.clear();
@@ -96,24 +122,9 @@ void StepRunner::view_tree(std::span<const Piece> pieces) {
     const auto row = static_cast<uint32_t>(tokens_.size());
     const auto row_end = row + static_cast<uint32_t>(piece.tokens.size());
     row_begin_[p] = row;
-    uint32_t parent = NodeView::kNoParent;
-    for (uint32_t i = path_begin_[p]; i < path_begin_[p + 1]; ++i) {
-      const NodeId id = path_nodes_[i];
-      if (id >= stamp_.size()) {
-        stamp_.resize(id + 64, 0);
-        view_index_.resize(id + 64, 0);
-      }
-      if (stamp_[id] != current_stamp_) {
-        stamp_[id] = current_stamp_;
-        view_index_[id] = static_cast<uint32_t>(nodes_.size());
-        const KvTree::Node& node = tree_.node(id);
-        nodes_.push_back({parent, node.begin, static_cast<int32_t>(node.tokens.size()),
-                          node.refs, row, row_end});
-      }
-      parent = view_index_[id];
-      nodes_[parent].row_end = row_end;
-    }
-    sequences_.push_back({parent, row, row_end});
+    const uint32_t leaf = view_node(tree_.leaf(piece.seq), row);
+    nodes_[leaf].row_end = row_end;
+    sequences_.push_back({leaf, row, row_end});
     const Position end = tree_.length(piece.seq);
     Position position = end - static_cast<Position>(piece.tokens.size());
     for (const TokenId token : piece.tokens) {
@@ -121,6 +132,28 @@ void StepRunner::view_tree(std::span<const Piece> pieces) {
       slots_.push_back(tree_.slot(piece.seq, position));
       positions_.push_back(position++);
     }
+  }
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    if (nodes_[i].parent == NodeView::kNoParent) continue;
+    NodeView& parent = nodes_[nodes_[i].parent];
+    parent.row_end = std::max(parent.row_end, nodes_[i].row_end);
+  }
+  viewed_.clear();
+  for (const Piece& piece : pieces) viewed_.push_back(piece.seq);
+  viewed_version_ = tree_.structure_version();
+}
+
+// The same rows, each a position further.
+void StepRunner::advance_view(std::span<const Piece> pieces) {
+  for (size_t row = 0; row < order_.size(); ++row) {
+    const Piece& piece = pieces[order_[row]];
+    const KvTree::Node& leaf = tree_.node(tree_.leaf(piece.seq));
+    NodeView& view = nodes_[sequences_[row].leaf];
+    view.kv_len = static_cast<int32_t>(leaf.tokens.size());
+    view.refs = leaf.refs;
+    positions_[row] = leaf.end() - 1;
+    tokens_[row] = piece.tokens[0];
+    slots_[row] = {leaf.refs.back().panel, positions_[row] % kPanelTokens};
   }
 }
 
@@ -136,8 +169,11 @@ Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
   BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
   BANYAN_TRY(check_positions(pieces));
   BANYAN_TRY(extend(pieces));
-  order_pieces(pieces);
-  view_tree(pieces);
+  if (continues(pieces) && positions_.size() == pieces.size()) {
+    advance_view(pieces);
+  } else {
+    view_tree(pieces);
+  }
   for (size_t group = 0; group < plans_.size(); ++group) {
     make_plan(method_, {nodes_, sequences_, positions_}, shapes_[group],
               {.n_workers = device_.n_workers, .deterministic = device_.deterministic},

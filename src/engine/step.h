@@ -70,8 +70,11 @@ class StepRunner {
   }
   Result<void> check_positions(std::span<const Piece> pieces) const;
   Result<void> extend(std::span<const Piece> pieces);
+  bool continues(std::span<const Piece> pieces) const;
   void order_pieces(std::span<const Piece> pieces);
+  uint32_t view_node(NodeId id, uint32_t row);
   void view_tree(std::span<const Piece> pieces);
+  void advance_view(std::span<const Piece> pieces);
 
   const Model& model_;
   KvTree& tree_;
@@ -87,9 +90,11 @@ class StepRunner {
   std::vector<Plan> plans_;  // one for each layer group
 
   // Scratch of a step, kept for its capacity.
-  std::vector<NodeId> path_nodes_;    // paths of all pieces, one after another
-  std::vector<uint32_t> path_begin_;  // [pieces + 1] into path_nodes_
+  std::vector<NodeId> path_nodes_;    // of view_node()
+  std::vector<uint32_t> piece_of_;    // by SeqId
   std::vector<uint32_t> order_;       // pieces in depth-first order
+  std::vector<SeqId> viewed_;         // sequences of the last step's pieces
+  uint64_t viewed_version_ = ~uint64_t{0};  // of the tree's structure in the last step
   std::vector<uint32_t> view_index_;  // by NodeId: its place in nodes_, where stamp_ is current
   std::vector<uint64_t> stamp_;       // by NodeId
   uint64_t current_stamp_ = 0;

@@ -87,6 +87,12 @@ Result<void> validate(const SamplerParams& p, int32_t vocabulary_size) {
   return {};
 }
 
+uint64_t stream_seed(uint64_t seed, int index) {
+  if (index == 0) return seed;
+  uint64_t state = splitmix64(seed) + static_cast<uint64_t>(index);
+  return splitmix64(state);
+}
+
 Sampler::Sampler(SamplerParams params, int32_t vocabulary_size)
     : params_(std::move(params)), vocabulary_size_(vocabulary_size) {
   BANYAN_CHECK(validate(params_, vocabulary_size).has_value(), "params were validated");

@@ -41,6 +41,9 @@ struct SamplerParams {
 // that is NaN, infinite or out of range. Requires vocabulary_size >= 1.
 Result<void> validate(const SamplerParams& params, int32_t vocabulary_size);
 
+// The seed of the index-th of several streams that one seed stands for; its own of the first.
+uint64_t stream_seed(uint64_t seed, int index);
+
 struct TokenLogprob {
   TokenId token = 0;
   float logprob = 0;

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/cache_facts.h"
+
+#include <algorithm>
+
+namespace banyan {
+namespace {
+
+constexpr NodeId kRoot = 0;
+constexpr size_t kShownTokens = 8;  // of a text that differs
+
+std::string beginning(const Tokenizer& tokenizer, std::span<const TokenId> tokens) {
+  return tokenizer.decode(tokens.first(std::min(tokens.size(), kShownTokens)), Special::kParse);
+}
+
+}  // namespace
+
+int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens) {
+  size_t longest = 0;
+  std::vector<NodeId> search = {kRoot};  // siblings may begin alike
+  while (!search.empty()) {
+    const KvTree::Node& node = tree.node(search.back());
+    search.pop_back();
+    const auto differs = std::ranges::mismatch(node.tokens, tokens.subspan(node.begin));
+    const auto length = static_cast<size_t>(differs.in2 - tokens.begin());
+    longest = std::max(longest, length);
+    if (differs.in1 != node.tokens.end() || length == tokens.size()) continue;
+    const auto next = std::ranges::equal_range(
+        node.children, tokens[length], {}, [&](NodeId id) { return tree.node(id).tokens.front(); });
+    search.insert(search.end(), next.begin(), next.end());
+  }
+  return static_cast<int32_t>(longest);
+}
+
+CacheFacts cache_facts(const KvTree& tree, SeqId seq, const Tokenizer& tokenizer,
+                       std::span<const TokenId> prompt) {
+  CacheFacts facts;
+  facts.reused_tokens = tree.length(seq);
+  facts.computed_tokens = static_cast<int>(prompt.size()) - facts.reused_tokens;
+  facts.from.memory = facts.reused_tokens;
+  std::vector<NodeId> path = {kRoot};
+  tree.path(seq, path);
+  const std::vector<NodeId>& others = tree.node(path.back()).children;
+  if (facts.computed_tokens == 1 || others.empty()) {
+    // The last token is always computed, for its logits; behind a prefix with nothing after it
+    // there is nothing that differs.
+    facts.why = facts.reused_tokens > 0 ? CacheWhy::kHit : CacheWhy::kEmpty;
+    return facts;
+  }
+  facts.why = CacheWhy::kDiverged;
+  facts.position = facts.reused_tokens;
+  facts.had = beginning(tokenizer, tree.node(others.front()).tokens);
+  facts.got = beginning(tokenizer, prompt.subspan(facts.position));
+  return facts;
+}
+
+}  // namespace banyan

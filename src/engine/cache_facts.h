@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the KV tree holds of a prompt, and why it does not hold more.
+
+#include <span>
+
+#include "engine/request.h"
+#include "kv/tree.h"
+#include "text/tokenizer.h"
+
+namespace banyan {
+
+// How many of these tokens, from the first on, are stored: what KvTree::open() would match. Changes
+// nothing. O(tokens compared).
+int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens);
+
+// Of a prompt whose sequence was just opened, and has not been extended.
+CacheFacts cache_facts(const KvTree& tree, SeqId seq, const Tokenizer& tokenizer,
+                       std::span<const TokenId> prompt);
+
+}  // namespace banyan

@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <exception>
+#include <optional>
+#include <tuple>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "engine/cache_facts.h"
+#include "engine/generation.h"
+
+namespace banyan {
+namespace {
+
+// What prompts may add to a step in which others decode. They may wait twice as long for a token;
+// the rest is for predictions that are wrong.
+constexpr double kPromptMs = 100;
+constexpr int64_t kLeastRows = kPanelTokens;   // of a prompt in a step, however long that takes
+constexpr int kMostOvertaken = 64;             // later requests that may come in before one
+constexpr size_t kWindow = 128;                // requests of the line whose prefixes are looked up
+constexpr int64_t kGrowth = 4 * kPanelTokens;  // tokens that an answer should have room for
+constexpr int kSavedByWaiting = kPanelTokens;  // tokens for which it is worth while to wait
+
+// Panels that the positions [begin, end) may need beyond those of another sequence's.
+int64_t panels_for(int64_t begin, int64_t end) {
+  return end <= begin ? 0 : (end - 1) / kPanelTokens - begin / kPanelTokens + 1;
+}
+
+}  // namespace
+
+struct Scheduler::Stream {
+  Stream(Job& of, int number) : job(of), index(number) {}
+
+  Job& job;
+  int index;
+  std::vector<TokenId> tokens;  // prompt and what was chosen
+  int32_t computed = 0;         // of them have KV; all but this sequence's own since open()
+  int32_t matched = 0;          // of them had it in open()
+  SeqId seq = 0;                // where running
+  bool running = false;
+  bool complete = false;
+  bool anew = false;                     // to be computed without a match
+  std::optional<Generation> generation;  // from the first open() on
+  Sample sample;
+  int32_t cached = 0;  // tokens that the tree holds, looked up in step cached_at
+  uint64_t cached_at = 0;
+
+  std::span<const TokenId> rest() const { return std::span(tokens).subspan(computed); }
+  // The last token is always computed: its logits choose the next one.
+  std::span<const TokenId> matchable() const { return std::span(tokens).first(tokens.size() - 1); }
+  bool has_begun() const { return !sample.tokens.empty(); }
+  bool decodes() const { return has_begun() && rest().size() == 1; }
+};
+
+struct Scheduler::Job {
+  RequestId id = 0;
+  const Tokenizer* tokenizer = nullptr;
+  Request request;  // its prompt is in the streams
+  Listener listener;
+  Reply reply;
+  int64_t submitted_ns = 0;
+  int64_t admitted_ns = 0;  // 0: not yet
+  int64_t first_token_ns = 0;
+  int overtaken = 0;           // later requests that came in before it
+  RequestId overtaken_by = 0;  // the last of them
+  bool cancelled = false;
+  bool done = false;
+  int n_incomplete = 0;                          // streams
+  std::vector<std::unique_ptr<Stream>> streams;  // the first alone until the prompt is computed
+};
+
+Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact)
+    : pool_(pool), tree_(tree), steps_(steps), kv_exact_(kv_exact) {
+  running_.reserve(steps.max_rows());
+}
+
+Scheduler::~Scheduler() = default;
+
+// --- requests ------------------------------------------------------------------------------------
+
+RequestId Scheduler::submit(const Tokenizer& tokenizer, Request request, const Listener& listener) {
+  const RequestId id = next_id_++;
+  std::map<RequestId, Job> one;
+  Job& job = one[id];
+  job.id = id;
+  job.tokenizer = &tokenizer;
+  job.listener = listener;
+  job.submitted_ns = now_ns();
+  job.reply.prompt_tokens = static_cast<int>(request.prompt.size());
+  job.n_incomplete = request.samples();
+  job.streams.reserve(request.samples());
+  Stream& first = *job.streams.emplace_back(std::make_unique<Stream>(job, 0));
+  first.tokens = std::move(request.prompt);
+  job.request = std::move(request);
+  waiting_.push_back(&first);
+  jobs_.merge(one);
+  no_room_ = false;
+  return id;
+}
+
+void Scheduler::cancel(RequestId id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  found->second.cancelled = true;
+  any_cancelled_ = true;
+}
+
+void Scheduler::drop(RequestId id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  abandon(found->second);
+  erase_done();
+}
+
+// Listeners may throw; the others' results of the step must be taken all the same.
+void Scheduler::guarded(Job& job, FunctionRef<void()> work) {
+  try {
+    work();
+  } catch (...) {
+    if (!thrown_) thrown_ = std::current_exception();
+    abandon(job);
+  }
+}
+
+void Scheduler::finish(Stream& stream, std::vector<Completion>& finished) {
+  close(stream);
+  stream.complete = true;
+  if (stream.generation) stream.generation->finish();
+  if (--stream.job.n_incomplete == 0) complete(stream.job, finished);
+}
+
+void Scheduler::complete(Job& job, std::vector<Completion>& finished) {
+  const int64_t end = now_ns();
+  const int64_t first_token = job.first_token_ns > 0 ? job.first_token_ns : end;
+  const int64_t admitted = job.admitted_ns > 0 ? job.admitted_ns : first_token;
+  std::vector<Sample> samples;
+  for (auto& stream : job.streams) samples.push_back(std::move(stream->sample));
+  std::ranges::stable_sort(samples, std::ranges::greater(), &Sample::mean_logprob);
+  samples.resize(std::min<size_t>(samples.size(), job.request.n));
+  Reply& reply = job.reply;
+  static_cast<Sample&>(reply) = samples.front();
+  reply.samples = std::move(samples);
+  reply.queue_ms = static_cast<double>(admitted - job.submitted_ns) * 1e-6;
+  reply.prompt_ms = static_cast<double>(first_token - admitted) * 1e-6;
+  reply.predicted_ms = static_cast<double>(end - first_token) * 1e-6;
+  reply.kv_bytes_peak = pool_.peak_bytes();
+  reply.kv_exact = kv_exact_;
+  reply.cache.exact = kv_exact_;
+  finished.push_back({job.id, std::move(reply)});
+  job.done = true;
+  any_done_ = true;
+}
+
+// What an answer has so far is good; without any there is only the error.
+void Scheduler::end_early(Stream& stream, const Error& error, std::vector<Completion>& finished) {
+  if (stream.has_begun()) {
+    stream.sample.note = error.message;
+    stream.sample.finish = FinishReason::kLength;
+    return finish(stream, finished);
+  }
+  Job& job = stream.job;
+  for (auto& each : job.streams) close(*each);
+  finished.push_back({job.id, error});
+  job.done = true;
+  any_done_ = true;
+}
+
+// Ends a request whose steps may not count: what it computed goes, but for what others use by now.
+void Scheduler::abandon(Job& job) {
+  for (size_t i = job.streams.size(); i-- > 0;) {
+    Stream& stream = *job.streams[i];
+    if (stream.running) {
+      int32_t kept = stream.matched;
+      path_.clear();
+      tree_.path(stream.seq, path_);
+      for (const NodeId id : path_) {
+        if (tree_.node(id).users > 1) kept = std::max(kept, tree_.node(id).end());
+      }
+      tree_.truncate(stream.seq, kept);
+    }
+    close(stream);
+  }
+  job.done = true;
+  any_done_ = true;
+}
+
+void Scheduler::end_cancelled(std::vector<Completion>& finished) {
+  if (!std::exchange(any_cancelled_, false)) return;
+  for (auto& [id, job] : jobs_) {
+    if (!job.cancelled) continue;
+    job.n_incomplete = 0;
+    for (const auto& stream : job.streams) job.n_incomplete += stream->complete ? 0 : 1;
+    for (const auto& stream : job.streams) {
+      if (stream->complete || job.done) continue;
+      stream->sample.finish = FinishReason::kCancelled;
+      guarded(job, [&, &stream = *stream] { finish(stream, finished); });
+    }
+  }
+}
+
+void Scheduler::erase_done() {
+  if (!std::exchange(any_done_, false)) return;
+  std::erase_if(jobs_, [](const auto& entry) { return entry.second.done; });
+}
+
+// --- the line ------------------------------------------------------------------------------------
+
+// Whoever waits longest behind later ones, then who was preempted, then the longest cached prefix,
+// then who came first. Null if nobody can be let in now.
+Scheduler::Stream* Scheduler::pick() {
+  Stream* best = nullptr;
+  auto best_rank = std::tuple(false, -1);
+  for (Stream* stream : std::span(waiting_).first(std::min(waiting_.size(), kWindow))) {
+    if (std::exchange(stream->cached_at, n_steps_) != n_steps_) {
+      stream->cached = cached_prefix(tree_, stream->matchable());
+    }
+    const bool held_back = is_held_back(*stream);
+    if (stream->job.overtaken >= kMostOvertaken) return held_back ? nullptr : stream;
+    const auto rank = std::tuple(stream->has_begun(), stream->cached);
+    if (held_back || rank <= best_rank) continue;
+    best = stream;
+    best_rank = rank;
+  }
+  return best;
+}
+
+// Whether a sequence that is running is about to compute what this one would have to.
+bool Scheduler::is_held_back(const Stream& stream) const {
+  const std::span<const TokenId> mine = stream.matchable();
+  const auto cached = static_cast<size_t>(stream.cached);
+  const size_t wanted = cached + kSavedByWaiting;
+  if (mine.size() < wanted) return false;
+  return std::ranges::any_of(running_, [&](const Stream* other) {
+    if (other->tokens.size() < wanted || other->computed >= wanted) return false;
+    // First where they are likeliest to differ.
+    return std::equal(mine.begin() + cached, mine.begin() + wanted,
+                      other->tokens.begin() + cached) &&
+           std::equal(mine.begin(), mine.begin() + cached, other->tokens.begin());
+  });
+}
+
+// Panels that running sequences will need for their prompts, and for the next tokens.
+int64_t Scheduler::committed_panels() const {
+  int64_t panels = 0;
+  for (const Stream* stream : running_) {
+    panels += panels_for(stream->computed, static_cast<int64_t>(stream->tokens.size())) + 1;
+  }
+  return panels;
+}
+
+// Lets the next one in; null if there is none, or no room for it.
+Scheduler::Stream* Scheduler::admit() {
+  if (running_.size() == static_cast<size_t>(steps_.max_rows())) return nullptr;
+  if (no_room_ && !running_.empty()) return nullptr;
+  Stream* stream = pick();
+  if (stream == nullptr) return nullptr;
+  Job& job = stream->job;
+  const int64_t committed = committed_panels();
+  open(*stream);
+  // Alone it may have everything.
+  const int64_t to_come = job.request.max_tokens - std::ssize(stream->sample.tokens);
+  const int64_t end = std::ssize(stream->tokens) + std::min(kGrowth, to_come);
+  if (running_.size() > 1 &&
+      committed + panels_for(stream->computed, end) > int64_t{tree_.available_panels()}) {
+    preempt(*stream);
+    no_room_ = true;
+    return nullptr;
+  }
+  if (job.admitted_ns > 0) return stream;
+  job.admitted_ns = now_ns();
+  job.reply.cache = cache_facts(tree_, stream->seq, *job.tokenizer, stream->tokens);
+  job.reply.cached_tokens = job.reply.cache.reused_tokens;
+  for (const Stream* other : waiting_) {
+    if (other->job.id > job.id) break;
+    if (std::exchange(other->job.overtaken_by, job.id) != job.id) ++other->job.overtaken;
+  }
+  return stream;
+}
+
+// Positions to have memory for: as many as were asked for and the budget can hold, but no more than
+// some thousands of an answer that may become long.
+int32_t Scheduler::most_positions(const Job& job) const {
+  constexpr int64_t kMostReserved = 4096;
+  const int64_t asked =
+      job.reply.prompt_tokens + std::min<int64_t>(job.request.max_tokens, kMostReserved);
+  return static_cast<int32_t>(
+      std::min({asked, int64_t{pool_.capacity()} * kPanelTokens, int64_t{INT32_MAX}}));
+}
+
+// Memory for an answer to the prompt in stream.tokens.
+void Scheduler::prepare(Stream& stream) {
+  const Job& job = stream.job;
+  stream.tokens.reserve(most_positions(job) + 1);
+  stream.generation.emplace(*job.tokenizer, job.request, stream.index, stream.tokens, job.listener,
+                            stream.sample);
+}
+
+// From the line into the running ones.
+void Scheduler::open(Stream& stream) {
+  const int32_t most = most_positions(stream.job);
+  if (!stream.generation) prepare(stream);
+  steps_.reserve(most);
+  const auto max_match =
+      static_cast<int32_t>(std::exchange(stream.anew, false) ? 0 : stream.matchable().size());
+  const KvTree::Opened opened = tree_.open(stream.tokens, max_match);
+  stream.seq = opened.seq;
+  stream.matched = stream.computed = opened.matched;
+  stream.running = true;
+  std::erase(waiting_, &stream);
+  running_.push_back(&stream);
+  tree_.reserve(stream.seq, most);
+}
+
+// Out of the line, or out of the running ones; the KV stays as cache.
+void Scheduler::close(Stream& stream) {
+  if (stream.running) {
+    tree_.close(stream.seq);
+    std::erase(running_, &stream);
+  } else {
+    std::erase(waiting_, &stream);
+  }
+  stream.running = false;
+  stream.computed = 0;
+  no_room_ = false;
+}
+
+void Scheduler::wait(Stream& stream) {
+  const auto place = std::ranges::lower_bound(
+      waiting_, std::tuple(stream.job.id, stream.index), {},
+      [](const Stream* other) { return std::tuple(other->job.id, other->index); });
+  waiting_.insert(place, &stream);
+}
+
+void Scheduler::preempt(Stream& stream) {
+  wait(stream);
+  close(stream);
+}
+
+// --- the step ------------------------------------------------------------------------------------
+
+bool Scheduler::step(std::vector<Completion>& finished) {
+  ++n_steps_;
+  end_cancelled(finished);
+  gather();
+  run(turns_, finished);
+  erase_done();
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+  return !jobs_.empty();
+}
+
+void Scheduler::gather() {
+  turns_.clear();
+  StepShape shape;
+  for (Stream* stream : running_) {
+    if (!stream->decodes()) continue;
+    turns_.push_back({stream, 1});
+    shape.add(1, std::ssize(stream->tokens));
+  }
+  const size_t n_decode = turns_.size();
+  int64_t rows = steps_.max_rows() - static_cast<int64_t>(n_decode);
+  double ms = time_.predict_ms(shape);
+  const double most_ms = n_decode == 0 ? std::numeric_limits<double>::infinity() : ms + kPromptMs;
+  // Adds to a turn what it may have: a share of the rows and of the time that are left.
+  const auto grow = [&](Turn& turn, int64_t share) {
+    const auto done = turn.stream->computed + static_cast<int64_t>(turn.n);
+    const int64_t rest = std::ssize(turn.stream->tokens) - done;
+    int64_t n = std::min({rest, rows, std::max(rows / share, kLeastRows)});
+    const int64_t least = turns_.size() == n_decode + 1 ? std::min(n, kLeastRows) : 0;
+    const double limit = ms + (most_ms - ms) / static_cast<double>(share);
+    StepShape more;
+    for (;; n = std::max(least, n - n / 8 - 1)) {
+      more = shape;
+      more.add(n, done + n);
+      if (n <= least || time_.predict_ms(more) <= limit) break;
+    }
+    if (n == 0) return false;
+    turn.n += static_cast<size_t>(n);
+    rows -= n;
+    shape = more;
+    ms = time_.predict_ms(shape);
+    return true;
+  };
+  // Each takes half of what is left, so that short prompts need not wait until long ones are done;
+  // what nobody needs goes to the first.
+  const auto join = [&](Stream& stream) {
+    turns_.push_back({&stream, 0});
+    return grow(turns_.back(), 2);
+  };
+  for (Stream* stream : running_) {
+    if (!stream->decodes()) join(*stream);
+  }
+  for (Stream* stream = nullptr; rows > 0 && (stream = admit()) != nullptr;) {
+    if (!join(*stream)) break;
+  }
+  for (Turn& turn : std::span(turns_).subspan(n_decode)) grow(turn, 1);
+  std::erase_if(turns_, [](const Turn& turn) { return turn.n == 0; });
+}
+
+// Runs turns of distinct streams, as far as these are running, and takes what comes of them.
+void Scheduler::run(std::vector<Turn>& turns, std::vector<Completion>& finished) {
+  for (;;) {
+    std::erase_if(turns, [](const Turn& turn) { return !turn.stream->running; });
+    if (turns.empty()) return;
+    const Result<void> done = try_run(turns);
+    if (done) break;
+    if (done.error().code == ErrorCode::kFailed) {
+      make_room(done.error(), finished);
+    } else if (turns.size() == 1) {
+      Stream& stream = *turns.front().stream;
+      guarded(stream.job, [&] { end_early(stream, done.error(), finished); });
+    } else {
+      // It is the fault of one of them; the others go on.
+      for (const Turn& turn : turns) {
+        std::vector<Turn> one = {turn};
+        run(one, finished);
+      }
+      return;
+    }
+  }
+  for (size_t i = 0; i < turns.size(); ++i) {
+    if (!turns[i].stream->running) continue;
+    guarded(turns[i].stream->job, [&] { advance(turns[i], i, finished); });
+  }
+}
+
+// Either all streams have the KV of their turns, or all are as they were.
+Result<void> Scheduler::try_run(std::span<const Turn> turns) {
+  pieces_.clear();
+  last_.clear();
+  for (const Turn& turn : turns) last_.push_back(static_cast<uint32_t>(turn.n - 1));
+  StepShape shape;
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const auto [stream, n] = turns[i];
+    const std::span<const TokenId> rest = stream->rest();
+    std::span<const uint32_t> wanted(&last_[i], n == rest.size() ? 1 : 0);
+    pieces_.push_back({stream->seq, rest.first(n), wanted});
+    shape.add(static_cast<int64_t>(n), stream->computed + static_cast<int64_t>(n));
+  }
+  const auto take_back = [&] {
+    for (const Turn& turn : turns) {
+      const Stream& stream = *turn.stream;
+      if (tree_.length(stream.seq) > stream.computed) tree_.truncate(stream.seq, stream.computed);
+    }
+  };
+  try {
+    const int64_t start = now_ns();
+    Result<void> done = steps_.run(pieces_);
+    if (done) {
+      time_.observe(shape, ms_since(start));
+    } else {
+      take_back();
+    }
+    return done;
+  } catch (...) {
+    take_back();
+    throw;
+  }
+}
+
+// The budget is used up: the youngest goes back into the line.
+void Scheduler::make_room(const Error& error, std::vector<Completion>& finished) {
+  Stream& youngest = **std::ranges::max_element(
+      running_, {}, [](const Stream* stream) { return std::tuple(stream->job.id, stream->index); });
+  if (running_.size() > 1) {
+    ++youngest.job.reply.preemptions;
+    preempt(youngest);
+  } else if (is_scattered(youngest)) {
+    youngest.anew = true;
+    preempt(youngest);
+  } else {
+    guarded(youngest.job, [&] { end_early(youngest, error, finished); });
+  }
+}
+
+// Whether a sequence takes more panels than its length needs: each part of it that was matched or
+// is shared may leave the rest of a panel empty.
+bool Scheduler::is_scattered(const Stream& stream) {
+  path_.clear();
+  tree_.path(stream.seq, path_);
+  int64_t panels = 0;
+  std::optional<PanelId> last;
+  for (const NodeId id : path_) {
+    for (const PanelRef& ref : tree_.node(id).refs) {
+      if (last != ref.panel) ++panels;
+      last = ref.panel;
+    }
+  }
+  return panels > panels_for(0, stream.computed);
+}
+
+// Takes what a step has computed of a stream.
+void Scheduler::advance(const Turn& turn, size_t piece, std::vector<Completion>& finished) {
+  Stream& stream = *turn.stream;
+  Job& job = stream.job;
+  const bool reads_prompt = !stream.has_begun();
+  stream.computed += static_cast<int32_t>(turn.n);
+  const auto& [on_token, on_prompt, go_on] = job.listener;
+  if ((go_on != nullptr && !(*go_on)()) ||
+      (reads_prompt && on_prompt != nullptr &&
+       !(*on_prompt)(stream.computed, job.reply.prompt_tokens))) {
+    cancel(job.id);
+  }
+  if (job.cancelled || !stream.rest().empty()) return;
+  if (turn.n > 1) no_room_ = false;  // others may find more of their prompts
+  const std::span<const float> logits = steps_.logits(piece, 0);
+  if (!reads_prompt) return choose(stream, logits, finished);
+  job.first_token_ns = now_ns();
+  fork_samples(stream);
+  for (const auto& each : job.streams) choose(*each, logits, finished);
+}
+
+void Scheduler::choose(Stream& stream, std::span<const float> logits,
+                       std::vector<Completion>& finished) {
+  const TokenId token =
+      stream.job.request.max_tokens > 0 ? stream.generation->choose(logits) : kNoToken;
+  if (token == kNoToken) {
+    finish(stream, finished);
+  } else {
+    stream.tokens.push_back(token);
+  }
+}
+
+// The request's other answers begin where the prompt ends. Those for which a step has no rows wait.
+void Scheduler::fork_samples(Stream& first) {
+  Job& job = first.job;
+  for (int i = 1; i < job.request.samples(); ++i) {
+    Stream& stream = *job.streams.emplace_back(std::make_unique<Stream>(job, i));
+    stream.tokens = first.tokens;
+    prepare(stream);
+    if (running_.size() == static_cast<size_t>(steps_.max_rows())) {
+      wait(stream);
+      continue;
+    }
+    stream.seq = tree_.fork(first.seq);
+    stream.matched = stream.computed = first.computed;
+    stream.running = true;
+    running_.push_back(&stream);
+    tree_.reserve(stream.seq, most_positions(job));
+  }
+}
+
+}  // namespace banyan

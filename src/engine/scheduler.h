@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Continuous batching: which sequences get how many rows of the next step. Requests join and leave
+// between steps; a step has one token of each sequence that decodes and pieces of prompts beside
+// them, as many as keep the step short for those that decode.
+//
+// A sequence is all tokens of an answer so far, prompt and chosen ones, and how many of them have
+// their KV. Decoding is nothing but having one token left to compute. A sequence that is preempted
+// therefore goes back into the line as it is and matches what is left of its KV when it comes in.
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "engine/request.h"
+#include "engine/step.h"
+#include "engine/step_time.h"
+#include "kv/pool.h"
+#include "kv/tree.h"
+#include "text/tokenizer.h"
+
+namespace banyan {
+
+// Not thread safe.
+class Scheduler {
+ public:
+  // All references must outlive it. `kv_exact`: whether K and V are stored as they were computed.
+  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact);
+  ~Scheduler();
+
+  // Puts a request into the line. Requires that it is valid and that the pool could hold its
+  // prompt, and max_tokens >= 0.
+  RequestId submit(const Tokenizer& tokenizer, Request request, const Listener& listener);
+
+  // Runs one forward pass, if there is anything to run; appends the requests that are complete with
+  // it. False when none is left. What a listener throws ends its request without a completion and
+  // leaves this function when the step is done; what the step itself throws leaves the requests as
+  // they were before it.
+  bool step(std::vector<Completion>& finished);
+
+  // The request ends with the next step, kCancelled. Unknown and complete ones: nothing.
+  void cancel(RequestId id);
+
+  // The request ends now, without a completion, and what it computed is forgotten.
+  void drop(RequestId id);
+
+  size_t n_waiting() const { return waiting_.size(); }  // answers, as is n_running()
+  size_t n_running() const { return running_.size(); }
+
+ private:
+  struct Job;     // a request
+  struct Stream;  // one of its answers
+  // A stream's part of a step.
+  struct Turn {
+    Stream* stream;
+    size_t n;
+  };
+
+  // Ends of streams and jobs.
+  void guarded(Job& job, FunctionRef<void()> work);
+  void finish(Stream& stream, std::vector<Completion>& finished);
+  void end_early(Stream& stream, const Error& error, std::vector<Completion>& finished);
+  void complete(Job& job, std::vector<Completion>& finished);
+  void abandon(Job& job);
+  void end_cancelled(std::vector<Completion>& finished);
+  void erase_done();
+
+  // The line.
+  Stream* pick();
+  bool is_held_back(const Stream& stream) const;
+  Stream* admit();
+  int32_t most_positions(const Job& job) const;
+  void prepare(Stream& stream);
+  void open(Stream& stream);
+  void close(Stream& stream);
+  void wait(Stream& stream);
+  void preempt(Stream& stream);
+  int64_t committed_panels() const;
+
+  // The step.
+  void gather();
+  void run(std::vector<Turn>& turns, std::vector<Completion>& finished);
+  Result<void> try_run(std::span<const Turn> turns);
+  bool is_scattered(const Stream& stream);
+  void make_room(const Error& error, std::vector<Completion>& finished);
+  void advance(const Turn& turn, size_t piece, std::vector<Completion>& finished);
+  void choose(Stream& stream, std::span<const float> logits, std::vector<Completion>& finished);
+  void fork_samples(Stream& first);
+
+  const PanelPool& pool_;
+  KvTree& tree_;
+  StepRunner& steps_;
+  bool kv_exact_;
+  StepTimeModel time_;
+  RequestId next_id_ = 1;
+  std::map<RequestId, Job> jobs_;
+  std::vector<Stream*> waiting_;  // by request and answer
+  std::vector<Stream*> running_;  // as they came in
+  bool any_cancelled_ = false;
+  bool any_done_ = false;
+  bool no_room_ = false;       // for the first in line, and nothing has changed since
+  uint64_t n_steps_ = 0;       // begun
+  std::exception_ptr thrown_;  // by a listener in this step
+
+  // Scratch of a step, kept for its capacity.
+  std::vector<Turn> turns_;
+  std::vector<Piece> pieces_;
+  std::vector<uint32_t> last_;  // by piece: index of its last token
+  std::vector<NodeId> path_;
+};
+
+}  // namespace banyan
