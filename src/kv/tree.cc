@@ -25,7 +25,7 @@ constexpr uint64_t kHashInverse = 0xf1de83e19937733d;
 static_assert(kHashFactor * kHashInverse == 1);
 constexpr int kEvictedBits = 14;
 
-uint64_t hash_of_nothing(uint64_t salt) { return (salt + 1) * kHashFactor; }
+uint64_t hash_of_nothing(uint64_t salt) { return (salt ^ 0xcbf29ce484222325) * kHashFactor; }
 uint64_t hash_with(uint64_t hash, TokenId token) { return (hash ^ uint32_t(token)) * kHashFactor; }
 uint64_t hash_without(uint64_t hash, TokenId token) {
   return (hash * kHashInverse) ^ uint32_t(token);

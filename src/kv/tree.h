@@ -65,9 +65,9 @@ class KvTree {
   struct Explanation {
     Why why = Why::kHit;
     int32_t matched = 0;  // positions that open() would match
-    TokenId had =
-        kNoToken;  // kDiverged: what is stored at `matched`, in one of the longest matches
-    TokenId got = kNoToken;  // kDiverged: what the prompt has there
+    // kDiverged: what is stored at `matched`, in one of the longest matches, and the prompt's own.
+    TokenId had = kNoToken;
+    TokenId got = kNoToken;
     friend bool operator==(const Explanation&, const Explanation&) = default;
   };
   // What open(prompt, prompt.size(), scope) would match, and why no more:
@@ -84,7 +84,7 @@ class KvTree {
   // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
   // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
   // that no sequence uses; the sentence names --kv-budget and says how many positions would fit.
-  // O(tokens); evicting a panel is O(1), and a node that goes leaves a gap among its siblings.
+  // O(tokens). Evicting a panel is O(1), but for closing the gap in a parent's list of children.
   Result<void> extend(SeqId seq, std::span<const TokenId> tokens);
 
   // A second sequence with the same past and scope. Neither can change what they share. O(nodes on
