@@ -104,6 +104,12 @@ TEST_F(Program, RunPrintsOneJsonObjectThatAddsUp) {
   EXPECT_EQ(usage["completion_tokens"], 12);
   EXPECT_EQ(usage["total_tokens"].get<int>(), usage["prompt_tokens"].get<int>() + 12);
   EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 0);
+  const json& cache = reply["cache"];
+  EXPECT_EQ(cache["why"], "empty");
+  EXPECT_EQ(cache["reused_tokens"], 0);
+  EXPECT_EQ(cache["computed_tokens"], usage["prompt_tokens"]);
+  EXPECT_EQ(cache["exact"], true);
+  EXPECT_EQ(cache["from"], json::parse(R"({"memory": 0, "compressed": 0, "disk": 0})"));
   for (const char* key :
        {"load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"}) {
     EXPECT_TRUE(reply["timings"][key].is_number()) << key;
@@ -130,6 +136,29 @@ TEST_F(Program, SeedsRepeatAndDiffer) {
   const json c = json::parse(run(ask + "-s 2").out);
   EXPECT_EQ(a["tokens"], b["tokens"]);
   EXPECT_NE(a["tokens"], c["tokens"]);
+}
+
+TEST_F(Program, RunGivesTheBestOfSeveralAnswers) {
+  const std::string ask =
+      "run " + with_tiny_ + "--json --raw -p abc -n 12 --temp 1 --ignore-eos -s 3 --deterministic ";
+  const json best = json::parse(run(ask + "--n 2 --best-of 6").out);
+  const json all = json::parse(run(ask + "--n 6").out);
+  ASSERT_EQ(best["choices"].size(), 2U);
+  ASSERT_EQ(all["choices"].size(), 6U);
+  for (size_t i = 0; i < 6; ++i) {
+    const json& choice = all["choices"][i];
+    EXPECT_EQ(choice["tokens"].size(), 12U);
+    EXPECT_LT(choice["mean_logprob"],
+              i == 0 ? json(0) : json(all["choices"][i - 1]["mean_logprob"]));
+    if (i < 2) {
+      EXPECT_EQ(best["choices"][i], choice);
+    }
+  }
+  EXPECT_EQ(best["text"], best["choices"][0]["text"]);
+  EXPECT_EQ(best["tokens"], best["choices"][0]["tokens"]);
+  EXPECT_EQ(all["usage"]["completion_tokens"], 72);
+  EXPECT_EQ(run(ask + "--n 3 --best-of 2").code, 2);
+  EXPECT_FALSE(json::parse(run(ask).out).contains("choices"));
 }
 
 TEST_F(Program, LogprobsListTheChosenTokenFirstWhenGreedy) {

@@ -190,7 +190,7 @@ typedef struct banyan_reply {
   int32_t compute;        /* BANYAN_COMPUTE_.. */
   int32_t kv_exact;       /* 0: keys or values were rounded to 8 bits */
   const char* note;       /* why it ended early though nobody asked for it; usually "" */
-  double queue_ms;        /* from the call of this model's turn to the begin of prompt_ms */
+  double queue_ms;        /* before prompt_ms: until it was taken up, once its call had its turn */
   const char* cache_why;  /* why no more was reused: "hit" (all was that could be), "empty" or
                              "diverged" (what is stored goes on in another way) */
   const banyan_sample* const* samples; /* [n_samples]: the answers, best first; what stands above

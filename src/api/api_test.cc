@@ -123,11 +123,16 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_generate_options, ignore_eos), 44U);
   EXPECT_EQ(offsetof(banyan_generate_options, seed), 48U);
   EXPECT_EQ(offsetof(banyan_generate_options, user), 96U);
-  EXPECT_EQ(sizeof(banyan_generate_options), 104U);
+  EXPECT_EQ(offsetof(banyan_generate_options, n), 104U);
+  EXPECT_EQ(sizeof(banyan_generate_options), 112U);
   EXPECT_EQ(offsetof(banyan_reply, text), 8U);
   EXPECT_EQ(offsetof(banyan_reply, prompt_tokens), 48U);
   EXPECT_EQ(offsetof(banyan_reply, kv_bytes_peak), 72U);
-  EXPECT_EQ(sizeof(banyan_reply), 96U);
+  EXPECT_EQ(offsetof(banyan_reply, queue_ms), 96U);
+  EXPECT_EQ(sizeof(banyan_reply), 128U);
+  EXPECT_EQ(offsetof(banyan_sample, text), 8U);
+  EXPECT_EQ(offsetof(banyan_sample, mean_logprob), 48U);
+  EXPECT_EQ(sizeof(banyan_sample), 56U);
   EXPECT_EQ(sizeof(banyan_message), 16U);
   EXPECT_EQ(sizeof(banyan_logit_bias), 8U);
   EXPECT_EQ(banyan_abi_version(), BANYAN_ABI_VERSION);
@@ -235,6 +240,73 @@ TEST(Api, ReadsAPromptForLaterWithoutAnswering) {
   const auto read = generate(model, prompt, greedy(0));
   EXPECT_EQ(read->n_tokens, 0U);
   EXPECT_EQ(generate(model, prompt, greedy(1))->reused_tokens, 99);
+}
+
+TEST(Api, GivesTheBestOfSeveralAnswers) {
+  const auto model = load();
+  const auto prompt = tokens_from(5, 40);
+  banyan_generate_options options = greedy(12);
+  options.temperature = 1;
+  options.seed = 9;
+  options.n = 3;
+  options.best_of = 5;
+  int calls = 0;
+  OnToken count = [&](int32_t, const std::string&) { return ++calls, 0; };
+  listen(options, count);
+  const auto reply = generate(model, prompt, options);
+  EXPECT_EQ(calls, 0);
+  ASSERT_EQ(reply->n_samples, 3U);
+  EXPECT_EQ(reply->text, std::string(reply->samples[0]->text));
+
+  Request request;
+  request.prompt = prompt;
+  request.max_tokens = 12;
+  request.ignore_eos = true;
+  request.sampler.temperature = 1;
+  request.sampler.seed = 9;
+  request.n = 3;
+  request.best_of = 5;
+  const Reply want = *tiny_engine()->generate(request);
+  for (size_t i = 0; i < 3; ++i) {
+    const banyan_sample& sample = *reply->samples[i];
+    EXPECT_EQ(sample.struct_size, sizeof(banyan_sample));
+    EXPECT_EQ(sample.finish_reason, BANYAN_FINISH_LENGTH);
+    EXPECT_EQ(std::vector(sample.tokens, sample.tokens + sample.n_tokens), want.samples[i].tokens);
+    EXPECT_EQ(sample.logprobs[0], want.samples[i].logprobs[0]);
+    EXPECT_EQ(std::string(sample.text, sample.text_bytes), want.samples[i].text);
+    EXPECT_EQ(sample.mean_logprob, want.samples[i].mean_logprob);
+  }
+
+  // A program that knows nothing of it.
+  banyan_generate_options older = greedy(12);
+  older.struct_size = offsetof(banyan_generate_options, n);
+  older.n = 7;
+  EXPECT_EQ(generate(model, prompt, older)->n_samples, 1U);
+}
+
+TEST(Api, CancelEndsSeveralAnswersToo) {
+  const auto model = load();
+  banyan_generate_options options = greedy(3000);
+  options.temperature = 1;
+  options.n = 4;
+  std::atomic<bool> done{false};
+  std::thread canceller([&] {
+    while (!done) banyan_cancel(model.get());
+  });
+  const auto reply = generate(model, tokens_from(0, 10), options);
+  done = true;
+  canceller.join();
+  EXPECT_EQ(reply->finish_reason, BANYAN_FINISH_CANCELLED);
+  EXPECT_LT(reply->n_tokens, 3000U);
+}
+
+TEST(Api, SaysWhyNoMoreWasReused) {
+  const auto model = load();
+  auto prompt = tokens_from(5, 40);
+  EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "empty");
+  EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "hit");
+  prompt[20] = prompt[20] == 3 ? 4 : 3;
+  EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "diverged");
 }
 
 TEST(Api, MaxTokensMayBeAnyNumber) {
@@ -493,6 +565,8 @@ TEST(Api, RefusesRequestsInASentence) {
   refused("max_tokens is -2", [](auto& o) { o.max_tokens = -2; });
   refused("--temp", [](auto& o) { o.temperature = NAN; });
   refused("--top-p", [](auto& o) { o.top_p = 0; });
+  refused("--n must be", [](auto& o) { o.n = 0; });
+  refused("--best-of must be", [](auto& o) { o.n = 3, o.best_of = 2; });
   refused("stop string", [&](auto& o) { o.stop = empty, o.n_stop = 1; });
   refused("stop string", [&](auto& o) { o.stop = none, o.n_stop = 1; });
   refused("stop is NULL", [&](auto& o) { o.n_stop = 1; });

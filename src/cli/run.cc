@@ -94,9 +94,10 @@ Json logprobs_json(const Engine& engine, const Reply& reply) {
 bool several(const RunOptions& o) { return o.n > 1 || o.best_of > 1; }
 
 Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, double load_ms) {
-  const auto n = static_cast<double>(reply.tokens.size());
   size_t n_generated = 0;
   for (const Sample& sample : reply.samples) n_generated += sample.tokens.size();
+  // The first token of each comes with the prompt.
+  const size_t n_later = n_generated - std::min(n_generated, reply.samples.size());
   Json json;
   json["text"] = reply.text;
   json["tokens"] = reply.tokens;
@@ -111,7 +112,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
       {"prompt_ms", reply.prompt_ms},
       {"prompt_per_second", per_second(reply.prompt_tokens - reply.cached_tokens, reply.prompt_ms)},
       {"predicted_ms", reply.predicted_ms},
-      {"predicted_per_second", per_second(std::max(0.0, n - 1), reply.predicted_ms)}};
+      {"predicted_per_second", per_second(static_cast<double>(n_later), reply.predicted_ms)}};
   json["cache"] = cache_json(reply.cache);
   json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", reply.kv_exact}};
   json["compute"] = o.common.compute;
