@@ -59,6 +59,11 @@ class LinesAhead {
 
 inline constexpr int kBf16TileRows = 6;  // packed rows of a register tile
 
+// Packed rows from which tiles take no longer than VDPBF16PS, by published figures (not measured).
+// For a row, 16 keys and 32 dimensions VDPBF16PS takes 8 cycles at best. A tile of up to 16 rows
+// takes 16, and 44 with its loads and its share of C's loads and stores if none of them overlap.
+inline constexpr int kFewestTileRows = 6;
+
 struct Bf16Kernels {
   int pair_step;  // of which n_pairs is a multiple; pairs behind head_dim are zero
   int n_pairs(int head_dim) const {

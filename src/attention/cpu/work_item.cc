@@ -19,6 +19,9 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int kPackingRows = 2 * kTileRows + 1;
 
 static_assert(kMostPassRows / 2 % kTileRows == 0 && kMostPassRows / 2 % kBf16TileRows == 0);
+// So that a machine with tiles needs no other kernels in bf16. Rows share tiles evenly: from 13 on
+// there are 9 or more in each.
+static_assert(kPackingRows >= 2 * kFewestTileRows);
 
 size_t padded(int head_dim) { return (size_t(head_dim) + 15) / 16 * 16; }
 
