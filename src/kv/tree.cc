@@ -581,9 +581,11 @@ bool KvTree::is_evictable(NodeId id) const {
   return id != kRoot && node.live && !is_held(node) && node.children.empty();
 }
 
-// As in Caffeine and W-TinyLFU (Einziger, Friedman and Manes, 2017): four fifths.
-uint64_t KvTree::protected_limit() const {
-  return uint64_t{pool_.capacity()} * kPanelTokens * 4 / 5;
+// An eighth of the budget, or one leaf however large: more would hold dead conversations, whose
+// turns all came again once (docs/decisions.md has a trace).
+bool KvTree::protects_too_much() const {
+  return protected_.positions > uint64_t{pool_.capacity()} * kPanelTokens / 8 &&
+         protected_.oldest != protected_.youngest;
 }
 
 // Sets a leaf that has become evictable in its place: the young end of its segment if it was just
@@ -593,7 +595,7 @@ void KvTree::enlist(NodeId id, bool just_used) {
   const bool matched_again = nodes_[id].reused == int32_t(nodes_[id].tokens.size());
   const Segment segment = matched_again ? Segment::kProtected : Segment::kProbation;
   link(id, segment, just_used || matched_again);
-  while (protected_.positions > protected_limit()) {
+  while (protects_too_much()) {
     const NodeId demoted = protected_.oldest;
     unlink(nodes_[demoted]);
     nodes_[demoted].reused = 0;

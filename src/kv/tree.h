@@ -259,7 +259,7 @@ class KvTree {
   Error budget_error(const Sequence& s, size_t needed) const;
   bool is_evictable(NodeId id) const;
   Lru& lru_of(Segment segment) { return segment == Segment::kProbation ? probation_ : protected_; }
-  uint64_t protected_limit() const;
+  bool protects_too_much() const;
   void enlist(NodeId id, bool just_used);
   void link(NodeId id, Segment segment, bool youngest);
   void unlink(Node& node);

@@ -76,7 +76,7 @@ void KvTree::check_integrity() const {
     BANYAN_CHECK(lru.youngest == older, "the youngest ends its list");
     BANYAN_CHECK(lru.positions == listed_positions, "positions of a segment are counted");
   }
-  BANYAN_CHECK(protected_.positions <= protected_limit(), "the protected segment is bounded");
+  BANYAN_CHECK(!protects_too_much(), "the protected segment is bounded");
 
   struct Use {
     uint32_t nodes = 0;
