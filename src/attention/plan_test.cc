@@ -147,6 +147,69 @@ item 1: run 0, kv [0, 43), rows [0, 1), cost 258 -> final
 )");
 }
 
+// Four sequences over 300 positions, two of them over 40 more.
+TreeBuilder two_levels() {
+  TreeBuilder tree;
+  const uint32_t all = tree.node(TreeBuilder::kRoot, 300);
+  const uint32_t two = tree.node(all, 40);
+  tree.sequence(tree.node(two, 10));
+  tree.sequence(tree.node(two, 20));
+  tree.sequence(tree.node(all, 5));
+  tree.sequence(tree.node(all, 6));
+  return tree;
+}
+
+TEST(Plan, ReadsANodeOnceForAllItsRowsWhereThatPays) {
+  TreeBuilder tree = two_levels();
+  // The second level is worth less than a piece of work costs: its rows read it with their own.
+  EXPECT_EQ(plan_text(PlanMethod::kAuto, tree.view(), {4, 2, 64},
+                      {.n_workers = 1, .deterministic = false}),
+            R"(plan: 4 rows, 421 KV positions read, 2144 floats of partials
+run 0: kv [0, 300), rows [0, 4), heads [0, 4), causal
+run 1: kv [300, 350) in nodes from 340, rows [0, 1), heads [0, 4), causal
+run 2: kv [300, 360) in nodes from 340, rows [1, 2), heads [0, 4), causal
+run 3: kv [300, 305), rows [2, 3), heads [0, 4), causal
+run 4: kv [300, 306), rows [3, 4), heads [0, 4), causal
+item 0: run 0, kv [0, 300), rows [0, 4), cost 3600 -> partial 0
+item 1: run 2, kv [300, 360), rows [1, 2), cost 360 -> partial 2
+item 2: run 1, kv [300, 350), rows [0, 1), cost 300 -> partial 1
+item 3: run 4, kv [300, 306), rows [3, 4), cost 36 -> partial 4
+item 4: run 3, kv [300, 305), rows [2, 3), cost 30 -> partial 3
+merge 0: rows [0, 1), heads [0, 4) <- partials 0 1
+merge 1: rows [1, 2), heads [0, 4) <- partials 0 2
+merge 2: rows [2, 3), heads [0, 4) <- partials 0 3
+merge 3: rows [3, 4), heads [0, 4) <- partials 0 4
+)");
+}
+
+TEST(Plan, TakesSharedNodesChunkByChunkInTwoPhases) {
+  TreeBuilder tree = two_levels();
+  EXPECT_EQ(plan_text(PlanMethod::kTwoPhase, tree.view(), {4, 2, 64},
+                      {.n_workers = 1, .deterministic = false}),
+            R"(plan: 4 rows, 381 KV positions read, 6896 floats of partials
+run 0: kv [0, 300), rows [0, 4), heads [0, 4), causal
+run 1: kv [300, 340), rows [0, 2), heads [0, 4), causal
+run 2: kv [340, 350), rows [0, 1), heads [0, 4), causal
+run 3: kv [340, 360), rows [1, 2), heads [0, 4), causal
+run 4: kv [300, 305), rows [2, 3), heads [0, 4), causal
+run 5: kv [300, 306), rows [3, 4), heads [0, 4), causal
+item 0: run 0, kv [0, 64), rows [0, 4), cost 768 -> partial 0
+item 1: run 0, kv [64, 128), rows [0, 4), cost 768 -> partial 1
+item 2: run 0, kv [128, 192), rows [0, 4), cost 768 -> partial 2
+item 3: run 0, kv [192, 256), rows [0, 4), cost 768 -> partial 3
+item 4: run 0, kv [256, 300), rows [0, 4), cost 528 -> partial 4
+item 5: run 1, kv [300, 340), rows [0, 2), cost 320 -> partial 5
+item 6: run 3, kv [340, 360), rows [1, 2), cost 120 -> partial 7
+item 7: run 2, kv [340, 350), rows [0, 1), cost 60 -> partial 6
+item 8: run 5, kv [300, 306), rows [3, 4), cost 36 -> partial 9
+item 9: run 4, kv [300, 305), rows [2, 3), cost 30 -> partial 8
+merge 0: rows [0, 1), heads [0, 4) <- partials 0 1 2 3 4 5 6
+merge 1: rows [1, 2), heads [0, 4) <- partials 0 1 2 3 4 5 7
+merge 2: rows [2, 3), heads [0, 4) <- partials 0 1 2 3 4 8
+merge 3: rows [3, 4), heads [0, 4) <- partials 0 1 2 3 4 9
+)");
+}
+
 TEST(Plan, BeginsAWindowAtAPanelBorderAndLeavesOutWhatLiesBefore) {
   TreeBuilder tree;
   const uint32_t first = tree.node(TreeBuilder::kRoot, 100);

@@ -278,6 +278,65 @@ TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsHoweverPanelsAreSplit) {
   }
 }
 
+constexpr PlanMethod kSharingMethods[] = {PlanMethod::kTwoPhase, PlanMethod::kAuto};
+
+// Trees of several levels, with rows that decode and rows that read a prompt under one node.
+Case shared_case(uint32_t seed, int max_node_len) {
+  return make_case({.seed = seed,
+                    .n_sequences = 2 + int(seed % 16),
+                    .min_node_len = 1,
+                    .max_node_len = max_node_len,
+                    .max_rows = seed % 3 == 0 ? 40 : 1,
+                    .n_kv_heads = 1 + int(seed % 3),
+                    .heads_per_kv_head = 1 + int(seed % 4),
+                    .head_dim = kHeadDims[seed % 8],
+                    .type = kTypes[(seed + seed / 4) % 4]});
+}
+
+TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleWhateverIsReadOnceForSeveral) {
+  for (uint32_t seed = 0; seed < 40; ++seed) {
+    Case c = shared_case(seed, seed % 4 == 0 ? 700 : 90);
+    AttendOptions attend{.scale = default_scale(c), .softcap = seed % 5 == 0 ? 20.0f : 0.0f};
+    if (seed % 4 == 1) attend.window = 1 + int32_t(seed * 7);
+    const Answer truth = oracle(c, attend);
+    for (const PlanMethod method : kSharingMethods) {
+      for (const bool deterministic : {false, true}) {
+        const DeviceDescription device{.n_workers = 1 + int(seed % 9),
+                                       .deterministic = deterministic,
+                                       .costs = {.item = seed % 2 == 0 ? 500.0 : 0.0}};
+        const Answer got = run_case(*executor_, c, attend, device, method);
+        ASSERT_LT(relative_error(got.out, truth.out), tolerance(c))
+            << "seed " << seed << " " << name(method) << " head_dim " << c.shape.head_dim;
+        ASSERT_LT(relative_error(got.lse, truth.lse), 1e-5) << "seed " << seed;
+      }
+    }
+  }
+}
+
+TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsWhateverIsReadOnceForSeveral) {
+  int shared = 0;
+  for (uint32_t seed = 0; seed < 16; ++seed) {
+    Case c = shared_case(seed, 1800);
+    AttendOptions attend{.scale = default_scale(c)};
+    if (seed % 4 == 3) attend.window = 1300;
+    const Answer alone = run_case(*executor_, c, attend);
+    for (const PlanMethod method : kSharingMethods) {
+      for (const int workers : {1, 7, 100}) {
+        Plan plan;
+        make_plan(method, c.view(), c.row_shape(attend.window), {.n_workers = workers}, plan);
+        for (const Partial& partial : plan.partials) {
+          for (const SequenceView& s : c.sequences) {
+            shared += partial.row_begin < s.row_begin && s.row_end <= partial.row_end ? 1 : 0;
+          }
+        }
+        ASSERT_TRUE(same_bits(run_plan(*executor_, plan, c, attend), alone))
+            << "seed " << seed << " " << name(method) << " workers " << workers;
+      }
+    }
+  }
+  EXPECT_GT(shared, 50);  // rows of several sequences were together
+}
+
 // One row of a case as a step of its own; later keys are in the panels already or not at all.
 Case one_row(const Case& c, uint32_t row, bool later_keys_exist) {
   Case one = c;

@@ -42,11 +42,11 @@ struct PackedRows {
   size_t n_heads() const { return heads.end - heads.begin; }
 };
 
-// Calls pass(rows) for passes of about equal size, each a multiple of kTileRows but the last.
+// Calls pass(rows) for passes of at most `most` packed rows and about equal size, each a multiple of
+// kTileRows but the last.
 template <class F>
-void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, int head_dim, F pass) {
+void for_each_pass(uint32_t row_begin, uint32_t row_end, HeadRange heads, size_t most, F pass) {
   const size_t total = size_t{row_end - row_begin} * (heads.end - heads.begin);
-  const size_t most = pass_rows(head_dim);
   const size_t n_passes = (total + most - 1) / most;
   if (total == 0) return;
   const size_t tiles = ((total + n_passes - 1) / n_passes + kTileRows - 1) / kTileRows;
@@ -439,8 +439,7 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head,
                  WorkerScratch& scratch) {
   for_each_pass(item.row_begin, item.row_end,
-                heads_of(call, call.plan->runs[item.run].heads, kv_head),
-                call.in->kv.shape.head_dim,
+                heads_of(call, call.plan->runs[item.run].heads, kv_head), scratch.most_rows(),
                 [&](const PackedRows& rows) { attend_pass(call, item, kv_head, rows, scratch); });
 }
 
@@ -448,7 +447,8 @@ void attend_merge(const AttendCall& call, const Merge& merge, int kv_head,
                   WorkerScratch& scratch) {
   const int head_dim = call.in->kv.shape.head_dim;
   for_each_pass(
-      merge.row_begin, merge.row_end, heads_of(call, merge.heads, kv_head), head_dim,
+      merge.row_begin, merge.row_end, heads_of(call, merge.heads, kv_head),
+      scratch.most_rows(),
       [&](const PackedRows& rows) {
         clear_states(scratch.item, rows.n);
         for (uint32_t i = 0; i < merge.list_count; ++i) {

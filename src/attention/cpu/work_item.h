@@ -26,7 +26,10 @@ constexpr int pass_rows(int head_dim) {
 // Buffers of one worker.
 class WorkerScratch {
  public:
+  // For heads of up to this size.
   void reserve(int head_dim, bool with_pairs);
+  // Packed rows that there is room for.
+  int most_rows() const { return pass_rows(head_dim_); }
   uint64_t bytes() const {
     return floats_.size() * sizeof(float) + scales_.size() * sizeof(uint16_t) +
            pairs_.size() * sizeof(uint32_t) + sizeof(*this);
