@@ -6,7 +6,6 @@
 #include <optional>
 #include <tuple>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "engine/cache_facts.h"
 #include "engine/generation.h"
