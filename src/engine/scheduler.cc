@@ -2,11 +2,10 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
-#include <exception>
+#include <limits>
 #include <optional>
 #include <tuple>
 
-#include "base/check.h"
 #include "base/clock.h"
 #include "engine/cache_facts.h"
 #include "engine/generation.h"
@@ -70,6 +69,10 @@ struct Scheduler::Job {
   int n_incomplete = 0;                          // streams
   std::vector<std::unique_ptr<Stream>> streams;  // the first alone until the prompt is computed
 };
+
+std::pair<RequestId, int> Scheduler::place_in_line(const Stream* stream) {
+  return {stream->job.id, stream->index};
+}
 
 Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact)
     : pool_(pool), tree_(tree), steps_(steps), kv_exact_(kv_exact) {
@@ -232,7 +235,7 @@ bool Scheduler::is_held_back(const Stream& stream) const {
   const auto cached = static_cast<size_t>(stream.cached);
   const size_t wanted = cached + kSavedByWaiting;
   if (mine.size() < wanted) return false;
-  return std::ranges::any_of(running_, [&](const Stream* other) {
+  return std::ranges::any_of(readers_, [&](const Stream* other) {
     if (other->tokens.size() < wanted || other->computed >= wanted) return false;
     // First where they are likeliest to differ.
     return std::equal(mine.begin() + cached, mine.begin() + wanted,
@@ -245,7 +248,7 @@ bool Scheduler::is_held_back(const Stream& stream) const {
 int64_t Scheduler::committed_panels() const {
   int64_t panels = 0;
   for (const Stream* stream : running_) {
-    panels += panels_for(stream->computed, static_cast<int64_t>(stream->tokens.size())) + 1;
+    panels += panels_for(stream->computed, std::ssize(stream->tokens)) + 1;
   }
   return panels;
 }
@@ -327,9 +330,7 @@ void Scheduler::close(Stream& stream) {
 }
 
 void Scheduler::wait(Stream& stream) {
-  const auto place = std::ranges::lower_bound(
-      waiting_, std::tuple(stream.job.id, stream.index), {},
-      [](const Stream* other) { return std::tuple(other->job.id, other->index); });
+  const auto place = std::ranges::lower_bound(waiting_, place_in_line(&stream), {}, &place_in_line);
   waiting_.insert(place, &stream);
 }
 
@@ -352,6 +353,7 @@ bool Scheduler::step(std::vector<Completion>& finished) {
 
 void Scheduler::gather() {
   turns_.clear();
+  readers_.clear();
   StepShape shape;
   for (Stream* stream : running_) {
     if (!stream->decodes()) continue;
@@ -386,6 +388,7 @@ void Scheduler::gather() {
   // what nobody needs goes to the first.
   const auto join = [&](Stream& stream) {
     turns_.push_back({&stream, 0});
+    if (std::ssize(stream.rest()) >= kSavedByWaiting) readers_.push_back(&stream);
     return grow(turns_.back(), 2);
   };
   for (Stream* stream : running_) {
@@ -461,8 +464,7 @@ Result<void> Scheduler::try_run(std::span<const Turn> turns) {
 
 // The budget is used up: the youngest goes back into the line.
 void Scheduler::make_room(const Error& error, std::vector<Completion>& finished) {
-  Stream& youngest = **std::ranges::max_element(
-      running_, {}, [](const Stream* stream) { return std::tuple(stream->job.id, stream->index); });
+  Stream& youngest = **std::ranges::max_element(running_, {}, &place_in_line);
   if (running_.size() > 1) {
     ++youngest.job.reply.preemptions;
     preempt(youngest);

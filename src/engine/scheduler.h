@@ -9,10 +9,11 @@
 // therefore goes back into the line as it is and matches what is left of its KV when it comes in.
 
 #include <cstdint>
-#include <limits>
+#include <exception>
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/function_ref.h"
@@ -70,6 +71,7 @@ class Scheduler {
   void erase_done();
 
   // The line.
+  static std::pair<RequestId, int> place_in_line(const Stream* stream);
   Stream* pick();
   bool is_held_back(const Stream& stream) const;
   Stream* admit();
@@ -111,6 +113,7 @@ class Scheduler {
   std::vector<Piece> pieces_;
   std::vector<uint32_t> last_;  // by piece: index of its last token
   std::vector<NodeId> path_;
+  std::vector<const Stream*> readers_;  // running, with much of a prompt to compute
 };
 
 }  // namespace banyan

@@ -4,12 +4,15 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <cmath>
+#include <fstream>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 #include <stdexcept>
 
+#include "base/testing_temp_folder.h"
 #include "engine/engine.h"
 #include "engine/testing_tiny_engine.h"
 
@@ -295,6 +298,35 @@ TEST(Scheduler, AListenerThatThrowsEndsItsOwnRequest) {
   const Replies replies = run_all(*engine);
   ASSERT_EQ(replies.size(), 1U);
   expect_same(*replies.at(other), alone(tiny_options(), request), "the other");
+  expect_nothing_held(*engine);
+}
+
+TEST(Scheduler, AStepThatFailsForOneGoesOnForTheOthers) {
+  // A model whose embedding of one token is no number.
+  constexpr TokenId kBroken = 310;
+  EngineOptions options = options_with(512, 8);
+  std::ifstream file(options.model_path, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const auto model = ModelFile::open(options.model_path);
+  ASSERT_TRUE(model.has_value());
+  const std::span<const std::byte> all = model->tensor("token_embd.weight")->data;
+  const size_t row = all.size() / 320;
+  const std::string_view found(reinterpret_cast<const char*>(all.data()) + kBroken * row, row);
+  bytes.replace(bytes.find(found), row, std::string(row, '\xFF'));
+  const TempFolder folder;
+  options.model_path = folder.write("model.gguf", bytes);
+
+  const auto engine = open(options);
+  const Request good = greedy(tokens_from(0, 40), 8);
+  const Request later = greedy(tokens_from(2, 40), 20);
+  const RequestId first = *engine->submit(good);
+  const RequestId broken = *engine->submit(greedy({5, kBroken, 7}, 8));
+  const RequestId second = *engine->submit(later);  // takes panels that held what is no number
+  const Replies replies = run_all(*engine);
+  ASSERT_FALSE(replies.at(broken).has_value());
+  EXPECT_NE(replies.at(broken).error().message.find("not numbers"), std::string::npos);
+  expect_same(*replies.at(first), alone(options_with(512, 8), good), "before");
+  expect_same(*replies.at(second), alone(options_with(512, 8), later), "after");
   expect_nothing_held(*engine);
 }
 
