@@ -648,7 +648,8 @@ TEST_F(BrokenFolder, TokensWithoutARowAreTokenizedAsTheModelReadsThem) {
   const std::string text = " -p 'The banyan grows roots<mask>'";
   const json ids = json::parse(run("tokenize --json -m " + model_ + text).out)["tokens"];
   EXPECT_LT(*std::max_element(ids.begin(), ids.end()), 320);
-  const json reply = json::parse(run(run_ + " --raw --json" + text).out);
+  const json reply =
+      json::parse(run("run --raw --json -n 1 --log-level error -m " + model_ + text).out);
   EXPECT_EQ(reply["usage"]["prompt_tokens"], ids.size());
   std::filesystem::remove(in_model("config.json"));
   const json alone = json::parse(run("tokenize --json -m " + model_ + text).out)["tokens"];

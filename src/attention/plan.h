@@ -67,9 +67,9 @@ struct Run {
 struct WorkItem {
   static constexpr uint32_t kFinal = std::numeric_limits<uint32_t>::max();
   uint32_t run = 0;
-  uint32_t stretch = 0;    // into Plan::stretches: the one that holds kv_begin
-  uint32_t ref = 0;        // of that stretch: the one that holds kv_begin
-  Position kv_begin = 0;   // [kv_begin, kv_end), absolute, within the run
+  uint32_t stretch = 0;   // into Plan::stretches: the one that holds kv_begin
+  uint32_t ref = 0;       // of that stretch: the one that holds kv_begin
+  Position kv_begin = 0;  // [kv_begin, kv_end), absolute, within the run
   Position kv_end = 0;
   uint32_t row_begin = 0;  // [row_begin, row_end), absolute, within the run
   uint32_t row_end = 0;
@@ -143,7 +143,7 @@ struct NodeView {
   Position kv_begin = 0;
   int32_t kv_len = 0;
   std::span<const PanelRef> refs = {};  // cover [kv_begin, kv_begin + kv_len)
-  uint32_t row_begin = 0;  // rows that see this node, wholly or up to a band
+  uint32_t row_begin = 0;               // rows that see this node, wholly or up to a band
   uint32_t row_end = 0;
 };
 
@@ -177,8 +177,8 @@ struct PlanCosts {
 
 struct DeviceDescription {
   int n_workers = 1;
-  int prefill_row_tile = 64;   // rows of one item where a sequence has many
-  bool deterministic = true;   // cut only where a row's result cannot tell
+  int prefill_row_tile = 64;  // rows of one item where a sequence has many
+  bool deterministic = true;  // cut only where a row's result cannot tell
   PlanCosts costs = {};
 };
 

@@ -337,20 +337,20 @@ TEST(Plan, CoversEveryVisibleRowKeyAndHeadExactlyOnce) {
 
 TEST(Plan, CutsOnlyAtSegmentBordersWithOneSegmentInEachItem) {
   for (const PlanMethod method : kMethods) {
-  Case c = make_case({.seed = 3,
-                      .n_sequences = 3,
-                      .min_node_len = 1000,
-                      .max_node_len = 3000,
-                      .n_kv_heads = 2,
-                      .head_dim = 1});
-  Plan plan;
-  make_plan(method, c.view(), c.row_shape(), {.n_workers = 64}, plan);
-  ASSERT_FALSE(plan.merges.empty());
-  for (const WorkItem& item : plan.items) {
-    if (item.partial == WorkItem::kFinal) continue;
-    EXPECT_EQ(item.kv_begin % kSegmentTokens, 0);
-    EXPECT_EQ(item.kv_begin / kSegmentTokens, (item.kv_end - 1) / kSegmentTokens);
-  }
+    Case c = make_case({.seed = 3,
+                        .n_sequences = 3,
+                        .min_node_len = 1000,
+                        .max_node_len = 3000,
+                        .n_kv_heads = 2,
+                        .head_dim = 1});
+    Plan plan;
+    make_plan(method, c.view(), c.row_shape(), {.n_workers = 64}, plan);
+    ASSERT_FALSE(plan.merges.empty());
+    for (const WorkItem& item : plan.items) {
+      if (item.partial == WorkItem::kFinal) continue;
+      EXPECT_EQ(item.kv_begin % kSegmentTokens, 0);
+      EXPECT_EQ(item.kv_begin / kSegmentTokens, (item.kv_end - 1) / kSegmentTokens);
+    }
   }
 }
 
@@ -363,20 +363,20 @@ TEST(Plan, DoesNotAllocateInDecodeStepsAfterTheFirst) {
   };
   const RowShape shape{9, 3, 64};
   for (const PlanMethod method : kMethods) {
-  for (const bool deterministic : {true, false}) {
-  const DeviceDescription device{.n_workers = 16, .deterministic = deterministic};
-  Plan plan;
-  TreeBuilder first = tree_of(0);
-  make_plan(method, first.view(), shape, device, plan);
-  for (int32_t step = 1; step < 300; ++step) {
-    TreeBuilder tree = tree_of(step);
-    const TreeView view = tree.view();
-    const uint64_t before = allocations;
-    make_plan(method, view, shape, device, plan);
-    ASSERT_EQ(allocations, before)
+    for (const bool deterministic : {true, false}) {
+      const DeviceDescription device{.n_workers = 16, .deterministic = deterministic};
+      Plan plan;
+      TreeBuilder first = tree_of(0);
+      make_plan(method, first.view(), shape, device, plan);
+      for (int32_t step = 1; step < 300; ++step) {
+        TreeBuilder tree = tree_of(step);
+        const TreeView view = tree.view();
+        const uint64_t before = allocations;
+        make_plan(method, view, shape, device, plan);
+        ASSERT_EQ(allocations, before)
             << "step " << step << " " << name(method) << " deterministic " << deterministic;
-  }
-  }
+      }
+    }
   }
 }
 

@@ -98,7 +98,7 @@ inline void store_kv(DType type, const float* values, int head_dim, int slot, in
 struct Case {
   KvShape shape;
   int n_heads = 0;
-  std::vector<NodeView> nodes;               // their refs are those of view()
+  std::vector<NodeView> nodes;              // their refs are those of view()
   std::vector<std::vector<PanelRef>> refs;  // by node
   std::vector<SequenceView> sequences;
   std::vector<Position> row_pos;

@@ -83,8 +83,7 @@ Result<PlanMethod> parse_plan_method(const std::string& text) {
   for (const PlanMethod method : {PlanMethod::kAuto, PlanMethod::kPaged, PlanMethod::kTwoPhase}) {
     if (text == name(method)) return method;
   }
-  return bad_input(
-      fmt::format("--method is \"{}\", expected auto, paged or two-phase", text));
+  return bad_input(fmt::format("--method is \"{}\", expected auto, paged or two-phase", text));
 }
 
 Result<DType> parse_kv_type(const std::string& option, const std::string& text) {

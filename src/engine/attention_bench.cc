@@ -101,8 +101,8 @@ class Race {
   void run(Contender& contender) {
     const AttentionCase& shape = workload_.shape();
     const int64_t start = now_ns();
-    make_plan(contender.method, workload_.tree(), workload_.row_shape(), 
-              {.n_workers = n_workers_, .deterministic = false},              contender.plan);
+    make_plan(contender.method, workload_.tree(), workload_.row_shape(),
+              {.n_workers = n_workers_, .deterministic = false}, contender.plan);
     executor_->prepare(contender.plan, workload_.inputs(0).kv.shape, shape.n_heads);
     const int64_t planned = now_ns();
     for (int layer = 0; layer < shape.n_layers; ++layer) {

@@ -90,10 +90,10 @@ class StepRunner {
   std::vector<Plan> plans_;  // one for each layer group
 
   // Scratch of a step, kept for its capacity.
-  std::vector<NodeId> path_nodes_;    // of view_node()
-  std::vector<uint32_t> piece_of_;    // by SeqId
-  std::vector<uint32_t> order_;       // pieces in depth-first order
-  std::vector<SeqId> viewed_;         // sequences of the last step's pieces
+  std::vector<NodeId> path_nodes_;          // of view_node()
+  std::vector<uint32_t> piece_of_;          // by SeqId
+  std::vector<uint32_t> order_;             // pieces in depth-first order
+  std::vector<SeqId> viewed_;               // sequences of the last step's pieces
   uint64_t viewed_version_ = ~uint64_t{0};  // of the tree's structure in the last step
   std::vector<uint32_t> view_index_;  // by NodeId: its place in nodes_, where stamp_ is current
   std::vector<uint64_t> stamp_;       // by NodeId

@@ -125,8 +125,8 @@ bool pack_v(DType type, const void* panel, int head_dim, int slot_begin, int slo
   return bad == 0;
 }
 
-// After so many steps of products, as many lines are fetched: six rows and a block of 128 dimensions
-// take 128 steps, and of the next block 512 lines are wanted.
+// After so many steps of products, as many lines are fetched: six rows and a block of 128
+// dimensions take 128 steps, and of the next block 512 lines are wanted.
 constexpr int kStepsPerFetch = 8;
 
 // acc[r][c] += a[r][i] * b[c][i] for pairs i in [0, n): a broadcast, b 16 wide and b_step apart.
@@ -210,8 +210,8 @@ HWY_INLINE void value_tile(const Bf16Block& block, const uint32_t* p, int pair_b
 // R rows from `row` on, in registers together.
 template <int R>
 void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
-               const KeyRange* visible, int row, int head_dim, float softcap,
-               const StateView& into, LinesAhead& ahead) {
+               const KeyRange* visible, int row, int head_dim, float softcap, const StateView& into,
+               LinesAhead& ahead) {
   const int n_pairs = (head_dim + 1) / 2;
   const int columns = padded_columns(head_dim);
   const KeyRange seen = seen_by_any(visible + row, R);
@@ -246,8 +246,8 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest
 }
 
 void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
-                const KeyRange* visible, int n, int head_dim, float softcap,
-                const StateView& into, LinesAhead& ahead) {
+                const KeyRange* visible, int n, int head_dim, float softcap, const StateView& into,
+                LinesAhead& ahead) {
   static_assert(kBf16TileRows == 6);
   constexpr decltype(&fold_rows<1>) kOfRows[] = {fold_rows<1>, fold_rows<2>, fold_rows<3>,
                                                  fold_rows<4>, fold_rows<5>, fold_rows<6>};

@@ -16,6 +16,9 @@ namespace {
 // some 5 us of one core.
 constexpr uint64_t kAloneLimit = 1 << 16;
 
+// For each worker; planners make fewer.
+constexpr uint64_t kMostPartsOfARow = 16;
+
 class CpuExecutor final : public AttentionExecutor {
  public:
   CpuExecutor(ThreadPool& pool, Isa isa, const Bf16Kernels* bf16)
@@ -55,11 +58,14 @@ bool is_small(const Plan& plan, int head_dim, int group) {
   return true;
 }
 
-void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int) {
+void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int n_heads) {
   for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim, bf16_ != nullptr);
-  if (plan.workspace_floats > partials_.size()) {
-    // Half as much again: contexts grow a segment at a time.
-    partials_.reserve_discarding(plan.workspace_floats + plan.workspace_floats / 2);
+  // Sequences that grow are cut into more and more parts, a few for each worker: room for those of
+  // a single one from the beginning, and half as much again as plans with many ask for.
+  const uint64_t single = kMostPartsOfARow * pool_.size() * n_heads * (shape.head_dim + 2);
+  if (plan.workspace_floats > partials_.size() || partials_.size() == 0) {
+    partials_.reserve_discarding(
+        std::max(single, plan.workspace_floats + plan.workspace_floats / 2));
   }
 }
 

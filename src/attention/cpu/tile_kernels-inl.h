@@ -91,7 +91,8 @@ HWY_INLINE void add_values(TileOperand<const uint32_t> weights, TileOperand<cons
 // Folds n rows, of one or two tiles of `rows` rows each, of which the first n_done are folded.
 template <class Tiles, int R>
 void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
-               const KeyRange* visible, int n, int n_done, int rows, int head_dim, float softcap, const StateView& into) {
+               const KeyRange* visible, int n, int n_done, int rows, int head_dim, float softcap,
+               const StateView& into) {
   const int n_steps = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide);
   const size_t q_stride = n_steps * kTileSide;
   const size_t k_size = q_stride * kPanelTokens;
@@ -139,15 +140,14 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest
 
 template <class Tiles>
 void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
-                const KeyRange* visible, int n, int head_dim, float softcap,
-                const StateView& into, LinesAhead& ahead) {
+                const KeyRange* visible, int n, int head_dim, float softcap, const StateView& into,
+                LinesAhead& ahead) {
   const int rows = tile_rows(n);
   const size_t q_stride = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide) * kTileSide;
   const auto fold = [&](auto fold_some, int first, int n_some, int n_done) {
     ahead.fetch(kLinesPerFold);
-    fold_some(block, q + first * q_stride,
-              q_rest == nullptr ? nullptr : q_rest + first * q_stride, visible + first, n_some,
-              n_done, rows, head_dim, softcap,
+    fold_some(block, q + first * q_stride, q_rest == nullptr ? nullptr : q_rest + first * q_stride,
+              visible + first, n_some, n_done, rows, head_dim, softcap,
               StateView{into.o + first * into.stride, into.stride, into.m + first, into.l + first});
   };
   int row = 0;

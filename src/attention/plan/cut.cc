@@ -69,8 +69,8 @@ uint32_t append_run(const TreeView& tree, uint32_t leaf, KvRange kv, RowRange ro
       const Position last = node.kv_begin + node.kv_len - 1;
       const bool on_grid = node.refs.size() == panels_between(node.kv_begin, last) + 1;
       plan.stretches.push_back(
-          {node.refs.data() + find_ref(node.refs.data(), on_grid, node.kv_begin, begin), begin,
-           end, on_grid});
+          {node.refs.data() + find_ref(node.refs.data(), on_grid, node.kv_begin, begin), begin, end,
+           on_grid});
       ++count;
     }
     if (count > 1) std::reverse(plan.stretches.begin() + first, plan.stretches.end());
@@ -197,15 +197,16 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
     BANYAN_CHECK(tree.row_pos[row] < tree.row_pos[row + 1], "rows must ascend in position");
   }
   const uint32_t heads = heads_per_kv_head(shape);
-  const uint32_t run = append_run(
-      tree, sequence.leaf, visible_keys(tree, sequence, rows, covered.end, shape.window), rows,
-      shape, plan);
+  const KvRange all = visible_keys(tree, sequence, rows, covered.end, shape.window);
+  const uint32_t run = append_run(tree, sequence.leaf, all, rows, shape, plan);
   const uint32_t tile =
-      choose_row_tile(tree, sequence, covered.end, shape, device, cost_limit);
+      rows.size() == 1 ? 1
+                       : choose_row_tile(tree, sequence, covered.end, shape, device, cost_limit);
   const bool has_covered = covered.partials != Covered::kNone;
   for (uint32_t row = rows.begin; row < rows.end; row += tile) {
     const RowRange part{row, std::min(row + tile, rows.end)};
-    const KvRange kv = visible_keys(tree, sequence, part, covered.end, shape.window);
+    const KvRange kv =
+        tile == rows.size() ? all : visible_keys(tree, sequence, part, covered.end, shape.window);
     const bool few = part.size() == 1 || part.size() * heads <= kArithmeticBoundRows;
     const bool is_large = few && item_cost(part, heads, kv) > cost_limit;
     const int32_t step = is_large ? choose_step(part, kv, shape, cost_limit) : kv.end - kv.begin;
@@ -242,8 +243,8 @@ Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const 
   // With a window, what no row sees any more is left out.
   Position begin = covered.end;
   if (shape.window != Band::kCausal) {
-    const auto first = std::min_element(tree.row_pos.begin() + rows.begin,
-                                        tree.row_pos.begin() + rows.end);
+    const auto first =
+        std::min_element(tree.row_pos.begin() + rows.begin, tree.row_pos.begin() + rows.end);
     const Position seen = std::max(0, *first - shape.window + 1);
     begin = std::max(begin, seen - seen % kPanelTokens);
     if (begin >= end) return {end, covered.partials};

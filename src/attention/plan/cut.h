@@ -69,8 +69,9 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
                      Plan& plan);
 
 // Appends the run of all `rows`, which see `node` and share its path, over the keys behind
-// `covered` up to `end`; cut into parts of about `step` keys (in deterministic plans segments), each
-// with a partial, and these into items of at most `row_tile` rows. Returns what is covered then.
+// `covered` up to `end`; cut into parts of about `step` keys (in deterministic plans segments),
+// each with a partial, and these into items of at most `row_tile` rows. Returns what is covered
+// then.
 Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const Covered& covered,
                       Position end, int32_t step, uint32_t row_tile, const RowShape& shape,
                       const DeviceDescription& device, Plan& plan);

@@ -13,7 +13,9 @@ namespace {
 // Packed rows that one pass of an executor serves: more read the KV again.
 constexpr uint32_t kPassRows = 256;
 
-uint32_t passes(uint32_t rows, uint32_t heads) { return (rows * heads + kPassRows - 1) / kPassRows; }
+uint32_t passes(uint32_t rows, uint32_t heads) {
+  return (rows * heads + kPassRows - 1) / kPassRows;
+}
 
 Position node_end(const NodeView& node) { return node.kv_begin + node.kv_len; }
 
@@ -37,8 +39,7 @@ void count_sequences(const TreeView& tree, const RowShape& shape, Plan& plan) {
 
 KvRange keys_of(const TreeView& tree, size_t i, const Plan& plan) {
   const uint32_t parent = tree.nodes[i].parent;
-  const Position covered =
-      parent == NodeView::kNoParent ? 0 : plan.scratch.nodes[parent].covered;
+  const Position covered = parent == NodeView::kNoParent ? 0 : plan.scratch.nodes[parent].covered;
   return {covered, plan.scratch.nodes[i].covered};
 }
 
@@ -70,8 +71,8 @@ void plan_nodes(const TreeView& tree, const RowShape& shape, const DeviceDescrip
   for (size_t i = 0; i < tree.nodes.size(); ++i) {
     const NodeView& node = tree.nodes[i];
     const KvRange keys = keys_of(tree, i, plan);
-    const uint32_t before = node.parent == NodeView::kNoParent ? Covered::kNone
-                                                               : notes[node.parent].partials;
+    const uint32_t before =
+        node.parent == NodeView::kNoParent ? Covered::kNone : notes[node.parent].partials;
     notes[i].partials = before;
     if (keys.empty()) continue;
     const RowRange rows{node.row_begin, node.row_end};
@@ -116,8 +117,8 @@ void plan_auto(const TreeView& tree, const RowShape& shape, const DeviceDescript
       return false;
     }
     const uint32_t rows = node.row_end - node.row_begin;
-    const double saved = (double(note.reads) - passes(rows, heads)) * (keys.end - keys.begin) *
-                         device.costs.read;
+    const double saved =
+        (double(note.reads) - passes(rows, heads)) * (keys.end - keys.begin) * device.costs.read;
     const double spent = double(rows) * heads * device.costs.partial + device.costs.item;
     return saved > spent;
   };
