@@ -16,6 +16,7 @@ constexpr const char* kOverview =
     "banyan runs language models where the KV cache is the bottleneck.\n"
     "\n"
     "  banyan run -p \"Why is the sky blue?\"   one answer; without -p, a chat\n"
+    "  banyan explain -p TEXT                 what of a prompt is cached, and if not, why\n"
     "  banyan tokenize -p TEXT                text to token ids, and back with --decode\n"
     "  banyan inspect [MODEL]                 what a model file is\n"
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
@@ -31,6 +32,7 @@ struct Entry {
 
 constexpr std::array kCommands = {
     Entry{"run", run_command},
+    Entry{"explain", explain_command},
     Entry{"tokenize", tokenize_command},
     Entry{"inspect", inspect_command},
     Entry{"eval logits", eval_logits_command},
@@ -115,7 +117,8 @@ int cli_main(int argc, char** argv) {
     return report(bad_input(fmt::format("banyan {} needs one of: {}", one, second_words)));
   }
   return report(bad_input(fmt::format(
-      "\"{}\" is no command; banyan alone lists them: run, tokenize, inspect, eval, bench", one)));
+      "\"{}\" is no command; banyan alone lists them: run, explain, tokenize, inspect, eval, bench",
+      one)));
 }
 
 }  // namespace banyan

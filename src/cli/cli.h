@@ -5,18 +5,16 @@
 
 #include <CLI/App.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/result.h"
 #include "engine/engine.h"
+#include "openai/reply.h"
 
 namespace banyan {
 
 // The whole program; returns its exit code: 0 done, 1 failed while running, 2 bad usage or input.
 int cli_main(int argc, char** argv);
-
-using Json = nlohmann::ordered_json;
 
 // How much is said on stderr.
 enum class LogLevel { kError, kWarn, kInfo, kDebug };
@@ -53,6 +51,7 @@ struct Command {
 };
 
 Command run_command();
+Command explain_command();
 Command tokenize_command();
 Command inspect_command();
 Command eval_logits_command();
@@ -85,6 +84,18 @@ LogLevel log_level(const CommonOptions& options);
 Result<PlanMethod> parse_plan_method(const std::string& text);
 Result<DType> parse_kv_type(const std::string& option, const std::string& text);
 
+// --- prompt.cc
+// What is asked, and how: -p or -f, -sys, --raw.
+struct PromptOptions {
+  std::string text;
+  std::string file;
+  std::string system;
+  bool raw = false;
+};
+void add_prompt_options(CLI::App& app, PromptOptions& options);
+// The text that -p or -f give, through the chat template unless --raw. kBadInput for both.
+Result<std::vector<TokenId>> prompt_tokens(const Engine& engine, const PromptOptions& options);
+
 // --- output.cc
 // One JSON document on one line of stdout. Text that is not UTF-8 gets U+FFFD.
 void print_json(const Json& json);
@@ -95,7 +106,6 @@ Result<std::string> read_text_file(const std::string& path);
 // The tokens' KV budget, memory parts and peak resident memory as one sentence.
 std::string memory_sentence(const MemoryUse& use);
 Json memory_json(const MemoryUse& use);
-Json cache_json(const CacheFacts& facts);
 // count / seconds, 0 where no time passed.
 double per_second(double count, double ms);
 
@@ -123,6 +133,12 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
   static bool take();  // true if Ctrl-C came since the last call
 };
+
+// --- batch.cc
+// Answers the requests of a file, each line one of OpenAI's batch requests, in another, each line
+// one of its results, in their order; goes on where such a file ends already. Returns the exit
+// code: 1 if any request failed.
+Result<int> run_batch(const CommonOptions& options, const std::string& in, const std::string& out);
 
 // --- chat.cc
 struct ChatOptions {

@@ -27,7 +27,7 @@ uint64_t peak_resident_bytes() {
 }  // namespace
 
 void print_json(const Json& json) {
-  const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = to_line(json);
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fputc('\n', stdout);
   std::fflush(stdout);
@@ -70,23 +70,6 @@ Json memory_json(const MemoryUse& use) {
           {"scratch", use.scratch},
           {"panel_cache", use.panels},
           {"peak_resident", peak_resident_bytes()}};
-}
-
-Json cache_json(const CacheFacts& facts) {
-  Json json = {{"reused_tokens", facts.reused_tokens},
-               {"computed_tokens", facts.computed_tokens},
-               {"from",
-                {{"memory", facts.from.memory},
-                 {"compressed", facts.from.compressed},
-                 {"disk", facts.from.disk}}},
-               {"exact", facts.exact},
-               {"why", name(facts.why)}};
-  if (facts.why == CacheWhy::kDiverged) {
-    json["position"] = facts.position;
-    json["had"] = facts.had;
-    json["got"] = facts.got;
-  }
-  return json;
 }
 
 double per_second(double count, double ms) { return ms > 0 ? count / ms * 1e3 : 0.0; }

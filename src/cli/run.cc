@@ -14,13 +14,12 @@ namespace {
 
 struct RunOptions {
   CommonOptions common;
-  std::string prompt;
-  std::string file;
-  std::string system;
+  PromptOptions prompt;
+  std::string batch;
+  std::string output;
   int max_tokens = 128;
   int n = 1;
   int best_of = 0;
-  bool raw = false;
   bool ignore_eos = false;
   int64_t seed = -1;
   std::vector<std::string> stop;
@@ -28,6 +27,7 @@ struct RunOptions {
   SamplerParams sampler;
   bool prompt_given = false;
   bool max_tokens_given = false;
+  std::string alien_to_batch;  // an option that is given and that --batch has no use for
 };
 
 // "15043+1.5", "15043-1", "15043-inf" as llama.cpp writes them.
@@ -59,20 +59,6 @@ Result<SamplerParams> sampler_params(const RunOptions& o) {
   return params;
 }
 
-Result<std::vector<TokenId>> prompt_tokens(const Engine& engine, const RunOptions& o) {
-  std::string text = o.prompt;
-  if (!o.file.empty()) {
-    auto read = read_text_file(o.file);
-    if (!read) return read.error();
-    text = *std::move(read);
-  }
-  if (o.raw) return engine.encode_raw(text);
-  std::vector<ChatMessage> messages;
-  if (!o.system.empty()) messages.push_back({"system", o.system});
-  messages.push_back({"user", std::move(text)});
-  return engine.encode_chat(messages);
-}
-
 Json logprobs_json(const Engine& engine, const Reply& reply) {
   Json list = Json::array();
   const auto entry = [&](TokenId token, float logprob) {
@@ -102,10 +88,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
   json["text"] = reply.text;
   json["tokens"] = reply.tokens;
   json["finish_reason"] = name(reply.finish);
-  json["usage"] = {{"prompt_tokens", reply.prompt_tokens},
-                   {"completion_tokens", n_generated},
-                   {"total_tokens", reply.prompt_tokens + n_generated},
-                   {"prompt_tokens_details", {{"cached_tokens", reply.cached_tokens}}}};
+  json["usage"] = usage_json(reply);
   json["timings"] = {
       {"load_ms", load_ms},
       {"queue_ms", reply.queue_ms},
@@ -145,7 +128,7 @@ void print_figures(const Reply& reply, const RunOptions& o, double load_ms, cons
 
 Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sampler,
                    double load_ms) {
-  auto prompt = prompt_tokens(engine, o);
+  auto prompt = prompt_tokens(engine, o.prompt);
   if (!prompt) return prompt.error();
   Request request;
   request.prompt = *std::move(prompt);
@@ -203,8 +186,19 @@ Result<int> answer(Engine& engine, const RunOptions& o, const SamplerParams& sam
 }
 
 Result<int> run(const RunOptions& o) {
-  const bool prompted = o.prompt_given || !o.file.empty();
-  if (o.prompt_given && !o.file.empty()) return bad_input("-p and -f are both given, expected one");
+  if (!o.batch.empty()) {
+    if (!o.alien_to_batch.empty()) {
+      return bad_input(
+          fmt::format("{} is given with --batch, whose lines say themselves what is asked and how; "
+                      "leave it out",
+                      o.alien_to_batch));
+    }
+    if (o.output.empty()) return bad_input("--batch needs a file for the results: give -o FILE");
+    return run_batch(o.common, o.batch, o.output);
+  }
+  if (!o.output.empty())
+    return bad_input("-o is for the results of --batch FILE, which is not given");
+  const bool prompted = o.prompt_given || !o.prompt.file.empty();
   if (!prompted && (isatty(STDIN_FILENO) == 0 || o.common.json)) {
     return bad_input("there is no prompt: give -p TEXT or -f FILE, or run on a terminal to chat");
   }
@@ -224,7 +218,8 @@ Result<int> run(const RunOptions& o) {
   BANYAN_TRY(validate(*sampler, (*engine)->tokenizer().size()));
   const double load_ms = ms_since(start);
   if (prompted) return answer(**engine, o, *sampler, load_ms);
-  return chat(**engine, {o.system, *sampler, o.max_tokens_given ? o.max_tokens : -1, o.stop});
+  return chat(**engine,
+              {o.prompt.system, *sampler, o.max_tokens_given ? o.max_tokens : -1, o.stop});
 }
 
 }  // namespace
@@ -232,13 +227,10 @@ Result<int> run(const RunOptions& o) {
 Command run_command() {
   auto o = std::make_shared<RunOptions>();
   auto app = std::make_unique<CLI::App>("Answers a prompt; on a terminal without -p, a chat.");
-  app->add_option("-p,--prompt", o->prompt, "the prompt");
-  app->add_option("-f,--file", o->file, "read the prompt from a file (-: standard input)");
-  app->add_option("--sys,--system-prompt", o->system, "-sys TEXT: what the system message says");
+  add_prompt_options(*app, o->prompt);
   app->add_option("-n,--n-predict", o->max_tokens, "most tokens to generate (default 128)");
   app->add_option("--n", o->n, "answers to give, the likeliest first (1)");
   app->add_option("--best-of", o->best_of, "answers to choose those of --n from (as many)");
-  app->add_flag("--raw", o->raw, "no chat template: the text as it is");
   app->add_flag("--ignore-eos", o->ignore_eos, "never end before -n tokens");
   app->add_option("--stop", o->stop, "end where this text would come (again for more)")
       ->take_all()
@@ -257,9 +249,17 @@ Command run_command() {
   app->add_option("-l,--logit-bias", o->logit_bias, "ID+BIAS or ID-BIAS")->group(group);
   app->add_option("-s,--seed", o->seed, "-1: a new one each time (-1)")->group(group);
   app->add_option("--logprobs", s.top_logprobs, "alternatives to report")->group(group);
+  const std::vector<CLI::Option*> own = app->get_options();
   add_common_options(*app, o->common, /*engine=*/true);
+  app->add_option("--batch", o->batch, "answer a file of OpenAI batch requests, one a line")
+      ->group("Batch");
+  app->add_option("-o,--output", o->output, "its results; what is there already is kept")
+      ->group("Batch");
   CLI::App* parsed = app.get();
-  return {std::move(app), [o, parsed] {
+  return {std::move(app), [o, parsed, own] {
+            for (const CLI::Option* option : own) {
+              if (option->count() > 0) o->alien_to_batch = option->get_name();
+            }
             o->prompt_given = parsed->count("-p") > 0;
             o->max_tokens_given = parsed->count("-n") > 0;
             return run(*o);

@@ -32,25 +32,22 @@ int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens) {
   return static_cast<int32_t>(longest);
 }
 
-CacheFacts cache_facts(const KvTree& tree, SeqId seq, const Tokenizer& tokenizer,
+CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
                        std::span<const TokenId> prompt) {
+  // The last token is always computed, for its logits.
+  const auto most = static_cast<int32_t>(prompt.size()) - 1;
+  const KvTree::Explanation found = tree.explain(prompt);
   CacheFacts facts;
-  facts.reused_tokens = tree.length(seq);
+  facts.reused_tokens = std::min(found.matched, most);
   facts.computed_tokens = static_cast<int>(prompt.size()) - facts.reused_tokens;
   facts.from.memory = facts.reused_tokens;
-  std::vector<NodeId> path = {kRoot};
-  tree.path(seq, path);
-  const std::vector<NodeId>& others = tree.node(path.back()).children;
-  if (facts.computed_tokens == 1 || others.empty()) {
-    // The last token is always computed, for its logits; behind a prefix with nothing after it
-    // there is nothing that differs.
-    facts.why = facts.reused_tokens > 0 ? CacheWhy::kHit : CacheWhy::kEmpty;
-    return facts;
-  }
-  facts.why = CacheWhy::kDiverged;
-  facts.position = facts.reused_tokens;
-  facts.had = beginning(tokenizer, tree.node(others.front()).tokens);
-  facts.got = beginning(tokenizer, prompt.subspan(facts.position));
+  facts.why = most > 0 && facts.reused_tokens == most ? CacheWhy::kHit : found.why;
+  if (facts.why != CacheWhy::kDiverged) return facts;
+  const std::span<const TokenId> same = prompt.first(found.matched);
+  facts.position = found.matched;
+  facts.had = beginning(tokenizer, tree.stored_behind(same));
+  facts.got = beginning(tokenizer, prompt.subspan(same.size()));
+  facts.before = tokenizer.decode(same.last(std::min(same.size(), kShownTokens)), Special::kParse);
   return facts;
 }
 

@@ -14,8 +14,9 @@ namespace banyan {
 // nothing. O(tokens compared).
 int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens);
 
-// Of a prompt whose sequence was just opened, and has not been extended.
-CacheFacts cache_facts(const KvTree& tree, SeqId seq, const Tokenizer& tokenizer,
+// Of a prompt that is looked up now, or whose sequence was just opened and has not been extended.
+// Requires a token. O(prompt + tokens compared).
+CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
                        std::span<const TokenId> prompt);
 
 }  // namespace banyan

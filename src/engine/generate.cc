@@ -26,18 +26,6 @@ std::string_view name(FinishReason reason) {
   return "stop";
 }
 
-std::string_view name(CacheWhy why) {
-  switch (why) {
-    case CacheWhy::kHit:
-      return "hit";
-    case CacheWhy::kEmpty:
-      return "empty";
-    case CacheWhy::kDiverged:
-      return "diverged";
-  }
-  return "";
-}
-
 int Engine::context() const { return options_.context; }
 
 Result<void> Engine::check(const Request& request) const {
@@ -87,6 +75,10 @@ bool Engine::step(std::vector<Completion>& finished) {
   std::ranges::move(completed_, std::back_inserter(finished));
   completed_.clear();
   return scheduler_.step(finished);
+}
+
+CacheFacts Engine::explain(std::span<const TokenId> prompt) const {
+  return scheduler_.explain(tokenizer(), prompt);
 }
 
 Result<Reply> Engine::generate(const Request& request, const Listener& listener) {

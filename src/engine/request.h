@@ -10,6 +10,7 @@
 #include "base/function_ref.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "kv/tree.h"
 #include "sample/sampler.h"
 
 namespace banyan {
@@ -33,9 +34,8 @@ struct Request {
 enum class FinishReason { kStop, kLength, kCancelled };
 std::string_view name(FinishReason reason);
 
-// Why a prompt was computed, as far as it was.
-enum class CacheWhy { kHit, kEmpty, kDiverged };
-std::string_view name(CacheWhy why);
+// Why no more of a prompt was there: as KvTree::explain() says it.
+using CacheWhy = KvTree::Why;
 
 struct CacheFacts {
   int reused_tokens = 0;    // of the prompt, whose KV was there already
@@ -47,10 +47,12 @@ struct CacheFacts {
   } from;
   bool exact = true;  // false: K or V were rounded to 8 bits (q8_0)
   CacheWhy why = CacheWhy::kEmpty;
-  // kDiverged: the first token that differs, and the text there, stored and asked for.
+  // kDiverged: the first token that differs, the text there, stored and asked for, and what both
+  // have before it: some tokens each, which may begin or end inside a character.
   int position = 0;
   std::string had;
   std::string got;
+  std::string before;
 };
 
 // One answer.

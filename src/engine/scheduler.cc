@@ -103,6 +103,12 @@ RequestId Scheduler::submit(const Tokenizer& tokenizer, Request request, const L
   return id;
 }
 
+CacheFacts Scheduler::explain(const Tokenizer& tokenizer, std::span<const TokenId> prompt) const {
+  CacheFacts facts = cache_facts(tree_, tokenizer, prompt);
+  facts.exact = kv_exact_;
+  return facts;
+}
+
 void Scheduler::cancel(RequestId id) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;
@@ -273,7 +279,7 @@ Scheduler::Stream* Scheduler::admit() {
   }
   if (job.admitted_ns > 0) return stream;
   job.admitted_ns = now_ns();
-  job.reply.cache = cache_facts(tree_, stream->seq, *job.tokenizer, stream->tokens);
+  job.reply.cache = explain(*job.tokenizer, stream->tokens);
   job.reply.cached_tokens = job.reply.cache.reused_tokens;
   for (const Stream* other : waiting_) {
     if (other->job.id > job.id) break;

@@ -261,25 +261,31 @@ KvTree::Explanation KvTree::explain(std::span<const TokenId> prompt, const KvSco
   consider(match(0, std::numeric_limits<uint64_t>::max(), accepts).length, Why::kOtherTenant);
   if (longest > own.length) return explanation;
 
-  TokenId had = kNoToken;
-  follow(prompt, {scope.salt, scope.salt, accepts}, [&](const Match& one) {
-    if (one.length == own.length) had = stored_behind(one, scope);
-    return had == kNoToken;
-  });
-  if (had != kNoToken) return {Why::kDiverged, own.length, had, prompt[own.length]};
+  const std::span<const TokenId> had = stored_behind(prompt.first(own.length), scope);
+  if (!had.empty()) return {Why::kDiverged, own.length, had.front(), prompt[own.length]};
   if (own.length == 0) explanation.why = Why::kEmpty;
   return explanation;
 }
 
-TokenId KvTree::stored_behind(const Match& match, const KvScope& scope) const {
+std::span<const TokenId> KvTree::stored_behind(std::span<const TokenId> prefix,
+                                               const KvScope& scope) const {
+  std::span<const TokenId> behind;
+  follow(prefix, {scope.salt, scope.salt, scope.accepts_approximate}, [&](const Match& one) {
+    if (size_t(one.length) == prefix.size()) behind = stored_behind(one, scope);
+    return behind.empty();
+  });
+  return behind;
+}
+
+std::span<const TokenId> KvTree::stored_behind(const Match& match, const KvScope& scope) const {
   const Node& node = nodes_[match.node];
-  if (match.length < node.end()) return node.tokens[match.length - node.begin];
+  if (match.length < node.end()) return std::span(node.tokens).subspan(match.length - node.begin);
   for (const NodeId child : node.children) {
     const Node& next = nodes_[child];
     const bool visible = next.salt == scope.salt && (next.exact || scope.accepts_approximate);
-    if (visible) return next.tokens.front();
+    if (visible) return next.tokens;
   }
-  return kNoToken;
+  return {};
 }
 
 // Notes what goes when a node keeps `kept` positions. Its end, unless eviction cut it there before,

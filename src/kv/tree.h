@@ -81,6 +81,11 @@ class KvTree {
   // Of the last three, the one with most to give. Changes nothing. O(prompt + tokens compared).
   Explanation explain(std::span<const TokenId> prompt, const KvScope& scope = {}) const;
 
+  // Tokens that are stored behind exactly this prefix, as far as one node has them; none if nothing
+  // is. Of several, what explain() names. Holds until the tree next changes. O(prefix).
+  std::span<const TokenId> stored_behind(std::span<const TokenId> prefix,
+                                         const KvScope& scope = {}) const;
+
   // Slots for `tokens` at the end of the sequence; evicts what no sequence uses where the pool is
   // empty. kFailed, with nothing changed, if the budget cannot hold them even after evicting all
   // that no sequence uses; the sentence names --kv-budget and says how many positions would fit.
@@ -225,7 +230,7 @@ class KvTree {
   void follow(std::span<const TokenId> prompt, const Filter& filter,
               FunctionRef<bool(const Match&)> visit) const;
   Match longest_match(std::span<const TokenId> prompt, const Filter& filter) const;
-  TokenId stored_behind(const Match& match, const KvScope& scope) const;
+  std::span<const TokenId> stored_behind(const Match& match, const KvScope& scope) const;
   int32_t longest_evicted(std::span<const TokenId> prompt, uint64_t salt) const;
   void remember_evicted(const Node& node, int32_t kept);
   std::span<const NodeId> children_beginning_with(const Node& parent, TokenId token,
