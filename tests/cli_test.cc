@@ -82,7 +82,7 @@ TEST_F(Program, ExplainsItselfInTenLines) {
 }
 
 TEST_F(Program, HelpOfEveryCommandFitsAScreen) {
-  for (const char* command : {"run", "tokenize", "inspect", "eval logits", "eval ppl",
+  for (const char* command : {"run", "explain", "tokenize", "inspect", "eval logits", "eval ppl",
                               "bench decode", "bench prefill", "bench attention"}) {
     const Outcome o = run(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0) << command;

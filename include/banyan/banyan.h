@@ -14,8 +14,9 @@
  * and all of them take NULL. What the caller passes in is not kept after the call.
  *
  * Threads. Handles share nothing. Of one handle, any functions may be called from any threads at
- * once, but for banyan_free_model(), which must come last: those that compute (banyan_generate,
- * banyan_embed) take turns, the others do not wait. A callback may call all but those two.
+ * once, but for banyan_free_model(), which must come last: those that meet the cache or compute
+ * (banyan_generate, banyan_explain, banyan_embed) take turns, the others do not wait. A callback
+ * may call all but those three.
  *
  * ABI. BANYAN_ABI_VERSION is the number in the library's SONAME. While it stays, functions and
  * numbers keep their meaning, and structs only grow at their ends: struct_size tells a library how
@@ -174,6 +175,21 @@ typedef struct banyan_sample {
   double mean_logprob; /* over the tokens and the one that ended them, if one did; 0 of none */
 } banyan_sample;
 
+/* What the cache has of a prompt. */
+typedef struct banyan_cache_facts {
+  uint32_t struct_size;    /* of what the library filled in */
+  int32_t reused_tokens;   /* of the prompt: their keys and values are there */
+  int32_t computed_tokens; /* the others; the last one always is */
+  int32_t position;        /* where it diverged: the first token that differs */
+  const char* why;         /* why no more is reused: "hit" (all is that can be), "empty",
+                              "diverged" (what is stored goes on in another way), "evicted" (more
+                              was stored, and made room), "other_tenant", "approximate_only" */
+  const char* before;      /* where it diverged: the text in front of position, */
+  const char* had;         /* what is stored there, */
+  const char* got;         /* and what is asked for: some tokens each, which may begin or end inside
+                              a character; else "" */
+} banyan_cache_facts;
+
 typedef struct banyan_reply {
   uint32_t struct_size; /* of what the library filled in */
   int32_t finish_reason;
@@ -191,11 +207,11 @@ typedef struct banyan_reply {
   int32_t kv_exact;       /* 0: keys or values were rounded to 8 bits */
   const char* note;       /* why it ended early though nobody asked for it; usually "" */
   double queue_ms;        /* before prompt_ms: until it was taken up, once its call had its turn */
-  const char* cache_why;  /* why no more was reused: "hit" (all was that could be), "empty" or
-                             "diverged" (what is stored goes on in another way) */
+  const char* cache_why;  /* cache->why */
   const banyan_sample* const* samples; /* [n_samples]: the answers, best first; what stands above
                                           is the first of them */
   size_t n_samples;
+  const banyan_cache_facts* cache;
 } banyan_reply;
 
 /* Continues a prompt of at least one token. `options` may be NULL: the defaults. BANYAN_BAD_INPUT
@@ -204,6 +220,12 @@ typedef struct banyan_reply {
 banyan_error* banyan_generate(banyan_model* model, const int32_t* prompt, size_t n_prompt,
                               const banyan_generate_options* options, banyan_reply** reply);
 void banyan_free_reply(banyan_reply* reply);
+
+/* What banyan_generate() would find in the cache now, and if not all, why. Computes nothing.
+ * `*facts`: banyan_free_cache_facts(). */
+banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                             banyan_cache_facts** facts);
+void banyan_free_cache_facts(banyan_cache_facts* facts);
 
 /* Ends the calls of banyan_generate() and banyan_embed() on this model that have begun, running or
  * waiting for their turn; later ones are not touched. A running one ends after the token, or the

@@ -61,6 +61,7 @@ struct Free {
   void operator()(banyan_error* error) const { banyan_free_error(error); }
   void operator()(banyan_model* model) const { banyan_free_model(model); }
   void operator()(banyan_reply* reply) const { banyan_free_reply(reply); }
+  void operator()(banyan_cache_facts* facts) const { banyan_free_cache_facts(facts); }
   void operator()(void* memory) const { banyan_free(memory); }
 };
 template <class T>
@@ -81,7 +82,8 @@ Result<Items> taken(banyan_error* error, T* items, std::size_t n) {
 
 }  // namespace detail
 
-using Reply = detail::Owned<banyan_reply>;  // never null; reply->text, reply->tokens, ..
+using Reply = detail::Owned<banyan_reply>;             // never null; reply->text, reply->tokens, ..
+using CacheFacts = detail::Owned<banyan_cache_facts>;  // never null; facts->why, ..
 
 class Model {
  public:
@@ -103,8 +105,7 @@ class Model {
   Result<std::string> detokenize(const std::vector<Token>& tokens, std::uint32_t flags = 0) const {
     char* text = nullptr;
     std::size_t n = 0;
-    banyan_error* error =
-        banyan_detokenize(get(), tokens.data(), tokens.size(), flags, &text, &n);
+    banyan_error* error = banyan_detokenize(get(), tokens.data(), tokens.size(), flags, &text, &n);
     return detail::taken<std::string>(error, text, n);
   }
 
@@ -134,6 +135,13 @@ class Model {
       return (*static_cast<OnToken*>(user))(token, std::string_view(text, text_bytes)) ? 0 : 1;
     };
     return generate(prompt, options);
+  }
+
+  Result<CacheFacts> explain(const std::vector<Token>& prompt) {
+    banyan_cache_facts* facts = nullptr;
+    banyan_error* error = banyan_explain(get(), prompt.data(), prompt.size(), &facts);
+    if (error != nullptr) return detail::taken(error);
+    return CacheFacts(facts);
   }
 
   // At length 1. `pooling`: BANYAN_POOLING_LAST, BANYAN_POOLING_MEAN.

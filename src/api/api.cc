@@ -242,9 +242,27 @@ void show_sample(const Sample& sample, Out& out) {
   out.n_tokens = sample.tokens.size();
 }
 
+// What a banyan_cache_facts points into lives with it.
+struct OwnedCacheFacts : banyan_cache_facts {
+  explicit OwnedCacheFacts(CacheFacts given) : banyan_cache_facts{}, facts(std::move(given)) {
+    struct_size = sizeof(banyan_cache_facts);
+    reused_tokens = facts.reused_tokens;
+    computed_tokens = facts.computed_tokens;
+    position = facts.position;
+    why = name(facts.why).data();
+    before = facts.before.c_str();
+    had = facts.had.c_str();
+    got = facts.got.c_str();
+  }
+  OwnedCacheFacts(const OwnedCacheFacts&) = delete;
+  OwnedCacheFacts& operator=(const OwnedCacheFacts&) = delete;
+  const CacheFacts facts;
+};
+
 // What a banyan_reply points into lives with it.
 struct OwnedReply : banyan_reply {
-  OwnedReply(Reply given, Compute used) : banyan_reply{}, reply(std::move(given)) {
+  OwnedReply(Reply given, Compute used)
+      : banyan_reply{}, reply(std::move(given)), cache_facts_(reply.cache) {
     show_sample<banyan_reply>(reply, *this);
     prompt_tokens = reply.prompt_tokens;
     reused_tokens = reply.cached_tokens;
@@ -255,7 +273,8 @@ struct OwnedReply : banyan_reply {
     kv_exact = reply.kv_exact ? 1 : 0;
     note = reply.note.c_str();
     queue_ms = reply.queue_ms;
-    cache_why = name(reply.cache.why).data();
+    cache_why = cache_facts_.why;
+    cache = &cache_facts_;
     shown_.resize(reply.samples.size());
     for (size_t i = 0; i < shown_.size(); ++i) {
       show_sample(reply.samples[i], shown_[i]);
@@ -268,6 +287,7 @@ struct OwnedReply : banyan_reply {
   const Reply reply;
 
  private:
+  const OwnedCacheFacts cache_facts_;
   std::vector<banyan_sample> shown_;
   std::vector<const banyan_sample*> pointers_;
 };
@@ -441,6 +461,27 @@ banyan_error* banyan_generate(banyan_model* model, const int32_t* prompt, size_t
 }
 
 void banyan_free_reply(banyan_reply* reply) { delete static_cast<OwnedReply*>(reply); }
+
+banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                             banyan_cache_facts** facts) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given("banyan_explain", {{"facts", facts}}));
+    *facts = nullptr;
+    BANYAN_TRY(check_given("banyan_explain", {{"model", model}, {"prompt", prompt, n_prompt}}));
+    Request request;
+    request.prompt.assign(prompt, prompt + n_prompt);
+    return in_turn(*model, "banyan_explain", [&](auto) -> Result<void> {
+      auto explained = model->engine->explain(request);
+      if (!explained) return explained.error();
+      *facts = new OwnedCacheFacts(*std::move(explained));
+      return {};
+    });
+  });
+}
+
+void banyan_free_cache_facts(banyan_cache_facts* facts) {
+  delete static_cast<OwnedCacheFacts*>(facts);
+}
 
 void banyan_cancel(banyan_model* model) {
   if (model != nullptr) ++model->n_cancels;

@@ -129,7 +129,10 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_reply, prompt_tokens), 48U);
   EXPECT_EQ(offsetof(banyan_reply, kv_bytes_peak), 72U);
   EXPECT_EQ(offsetof(banyan_reply, queue_ms), 96U);
-  EXPECT_EQ(sizeof(banyan_reply), 128U);
+  EXPECT_EQ(offsetof(banyan_reply, cache), 128U);
+  EXPECT_EQ(sizeof(banyan_reply), 136U);
+  EXPECT_EQ(offsetof(banyan_cache_facts, why), 16U);
+  EXPECT_EQ(sizeof(banyan_cache_facts), 48U);
   EXPECT_EQ(offsetof(banyan_sample, text), 8U);
   EXPECT_EQ(offsetof(banyan_sample, mean_logprob), 48U);
   EXPECT_EQ(sizeof(banyan_sample), 56U);
@@ -306,7 +309,25 @@ TEST(Api, SaysWhyNoMoreWasReused) {
   EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "empty");
   EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "hit");
   prompt[20] = prompt[20] == 3 ? 4 : 3;
-  EXPECT_STREQ(generate(model, prompt, greedy(1))->cache_why, "diverged");
+  banyan_cache_facts* told = nullptr;
+  expect_fine(banyan_explain(model.get(), prompt.data(), prompt.size(), &told));
+  const ReplyHandle reply = generate(model, prompt, greedy(1));
+  EXPECT_STREQ(reply->cache_why, "diverged");
+  for (const banyan_cache_facts* facts :
+       {static_cast<const banyan_cache_facts*>(told), reply->cache}) {
+    EXPECT_STREQ(facts->why, "diverged");
+    EXPECT_EQ(facts->position, 20);
+    EXPECT_EQ(facts->reused_tokens, 20);
+    EXPECT_EQ(facts->computed_tokens, 20);
+    EXPECT_STRNE(facts->before, "");
+    EXPECT_STRNE(facts->had, facts->got);
+  }
+  banyan_free_cache_facts(told);
+  told = nullptr;
+  banyan_error* error = banyan_explain(model.get(), prompt.data(), 0, &told);
+  EXPECT_EQ(banyan_error_code(error), BANYAN_BAD_INPUT);
+  EXPECT_EQ(told, nullptr);
+  banyan_free_error(error);
 }
 
 TEST(Api, MaxTokensMayBeAnyNumber) {

@@ -49,6 +49,14 @@ TEST(Cpp, StreamsWhatItReplies) {
   EXPECT_EQ((*one)->finish_reason, BANYAN_FINISH_CANCELLED);
 }
 
+TEST(Cpp, ExplainsTheCache) {
+  banyan::Model model = load();
+  EXPECT_STREQ((*model.explain({3, 4, 5}))->why, "empty");
+  ASSERT_TRUE(model.generate({3, 4, 5}));
+  EXPECT_STREQ((*model.explain({3, 4, 5}))->why, "hit");
+  EXPECT_FALSE(model.explain({-1}));
+}
+
 TEST(Cpp, EmbedsAtLengthOne) {
   banyan::Model model = load();
   const auto embedding = model.embed({3, 4, 5});

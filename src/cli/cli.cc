@@ -22,8 +22,7 @@ constexpr const char* kOverview =
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
     "  banyan bench decode|prefill|attention  how fast this machine is\n"
     "\n"
-    "-m FILE.gguf or FOLDER chooses a model (default: SmolLM2-135M-Instruct); COMMAND --help says\n"
-    "more.\n";
+    "-m FILE.gguf or FOLDER chooses a model; COMMAND --help says more.\n";
 
 struct Entry {
   const char* words;

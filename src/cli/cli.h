@@ -87,13 +87,15 @@ Result<DType> parse_kv_type(const std::string& option, const std::string& text);
 // --- prompt.cc
 // What is asked, and how: -p or -f, -sys, --raw.
 struct PromptOptions {
-  std::string text;
+  std::optional<std::string> text;
   std::string file;
   std::string system;
   bool raw = false;
 };
 void add_prompt_options(CLI::App& app, PromptOptions& options);
-// The text that -p or -f give, through the chat template unless --raw. kBadInput for both.
+// kBadInput where both are.
+Result<bool> prompt_given(const PromptOptions& options);
+// The text that -p or -f give, through the chat template unless --raw.
 Result<std::vector<TokenId>> prompt_tokens(const Engine& engine, const PromptOptions& options);
 
 // --- output.cc

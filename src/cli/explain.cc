@@ -10,7 +10,6 @@ namespace {
 struct ExplainOptions {
   CommonOptions common;
   PromptOptions prompt;
-  bool prompt_given = false;
 };
 
 std::string sentence(const CacheFacts& facts) {
@@ -33,20 +32,25 @@ std::string sentence(const CacheFacts& facts) {
 }
 
 Result<int> explain(const ExplainOptions& o) {
-  if (!o.prompt_given) return bad_input("there is no prompt: give -p TEXT or -f FILE");
+  const auto given = prompt_given(o.prompt);
+  if (!given) return given.error();
+  if (!*given) return bad_input("there is no prompt: give -p TEXT or -f FILE");
   auto engine = open_engine(o.common);
   if (!engine) return engine.error();
-  const auto prompt = prompt_tokens(**engine, o.prompt);
+  auto prompt = prompt_tokens(**engine, o.prompt);
   if (!prompt) return prompt.error();
-  if (prompt->empty()) return bad_input("the prompt is empty; give at least one token");
-  const CacheFacts facts = (*engine)->explain(*prompt);
+  Request request;
+  request.prompt = *std::move(prompt);
+  const auto explained = (*engine)->explain(request);
+  if (!explained) return explained.error();
+  const CacheFacts& facts = *explained;
   if (o.common.json) {
     Json json = cache_json(facts);
-    json["prompt_tokens"] = prompt->size();
+    json["prompt_tokens"] = request.prompt.size();
     print_json(json);
   } else {
     fmt::print("{}: {}; {} of {} tokens would be reused\n", name(facts.why), sentence(facts),
-               facts.reused_tokens, prompt->size());
+               facts.reused_tokens, request.prompt.size());
   }
   return 0;
 }
@@ -60,11 +64,7 @@ Command explain_command() {
       "that filled it.");
   add_prompt_options(*app, o->prompt);
   add_common_options(*app, o->common, /*engine=*/true);
-  CLI::App* parsed = app.get();
-  return {std::move(app), [o, parsed] {
-            o->prompt_given = parsed->count("-p") > 0 || !o->prompt.file.empty();
-            return explain(*o);
-          }};
+  return {std::move(app), [o] { return explain(*o); }};
 }
 
 }  // namespace banyan

@@ -25,7 +25,6 @@ struct RunOptions {
   std::vector<std::string> stop;
   std::vector<std::string> logit_bias;
   SamplerParams sampler;
-  bool prompt_given = false;
   bool max_tokens_given = false;
   std::string alien_to_batch;  // an option that is given and that --batch has no use for
 };
@@ -198,7 +197,9 @@ Result<int> run(const RunOptions& o) {
   }
   if (!o.output.empty())
     return bad_input("-o is for the results of --batch FILE, which is not given");
-  const bool prompted = o.prompt_given || !o.prompt.file.empty();
+  const auto given = prompt_given(o.prompt);
+  if (!given) return given.error();
+  const bool prompted = *given;
   if (!prompted && (isatty(STDIN_FILENO) == 0 || o.common.json)) {
     return bad_input("there is no prompt: give -p TEXT or -f FILE, or run on a terminal to chat");
   }
@@ -250,17 +251,14 @@ Command run_command() {
   app->add_option("-s,--seed", o->seed, "-1: a new one each time (-1)")->group(group);
   app->add_option("--logprobs", s.top_logprobs, "alternatives to report")->group(group);
   const std::vector<CLI::Option*> own = app->get_options();
+  app->add_option("--batch", o->batch, "answer a file of OpenAI batch requests, one a line");
+  app->add_option("-o,--output", o->output, "their results; what is there already is kept");
   add_common_options(*app, o->common, /*engine=*/true);
-  app->add_option("--batch", o->batch, "answer a file of OpenAI batch requests, one a line")
-      ->group("Batch");
-  app->add_option("-o,--output", o->output, "its results; what is there already is kept")
-      ->group("Batch");
   CLI::App* parsed = app.get();
   return {std::move(app), [o, parsed, own] {
             for (const CLI::Option* option : own) {
               if (option->count() > 0) o->alien_to_batch = option->get_name();
             }
-            o->prompt_given = parsed->count("-p") > 0;
             o->max_tokens_given = parsed->count("-n") > 0;
             return run(*o);
           }};

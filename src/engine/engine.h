@@ -57,9 +57,9 @@ class Engine {
   // and what is complete of them comes with the next step(). Must not be called by a listener.
   Result<Reply> generate(const Request& request, const Listener& listener = {});
 
-  // What a request with this prompt would find in the cache, and if not all why. Computes nothing
-  // and changes nothing. Requires tokens of the vocabulary, at least one.
-  CacheFacts explain(std::span<const TokenId> prompt) const;
+  // What a request would find in the cache if it were taken up now, and if not all, why. Computes
+  // nothing and changes nothing. kBadInput as submit().
+  Result<CacheFacts> explain(const Request& request) const;
 
   // The text's tokens, between BOS and EOS where they are asked for and the model's file wants
   // them. kBadInput where an expression of the model's tokenizer takes too long for the text.

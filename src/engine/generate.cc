@@ -77,8 +77,9 @@ bool Engine::step(std::vector<Completion>& finished) {
   return scheduler_.step(finished);
 }
 
-CacheFacts Engine::explain(std::span<const TokenId> prompt) const {
-  return scheduler_.explain(tokenizer(), prompt);
+Result<CacheFacts> Engine::explain(const Request& request) const {
+  BANYAN_TRY(check(request));
+  return scheduler_.explain(tokenizer(), request.prompt);
 }
 
 Result<Reply> Engine::generate(const Request& request, const Listener& listener) {

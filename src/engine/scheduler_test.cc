@@ -519,6 +519,37 @@ TEST(Scheduler, RepliesSayWhatTheCacheHad) {
   EXPECT_EQ(diverged.position, 33);
   EXPECT_EQ(diverged.had.find(engine->tokenizer().piece(prompt[33], Special::kParse)), 0U);
   EXPECT_EQ(diverged.got.find(engine->tokenizer().piece(other[33], Special::kParse)), 0U);
+  const auto before = std::span(prompt).first(33).last(8);
+  EXPECT_EQ(diverged.before, engine->tokenizer().decode(before, Special::kParse));
+}
+
+TEST(Scheduler, ExplainSaysBeforehandWhatRepliesSay) {
+  EngineOptions options = tiny_options();
+  options.kv_budget_bytes = 12 * 12288;  // panels of 16 positions
+  const auto engine = open(options);
+  const auto agree = [&](const std::vector<TokenId>& prompt) {
+    const uint64_t stored = engine->tree().positions();
+    const CacheFacts told = *engine->explain(greedy(prompt, 1));
+    EXPECT_EQ(engine->tree().positions(), stored);
+    const CacheFacts found = engine->generate(greedy(prompt, 1))->cache;
+    EXPECT_EQ(told.why, found.why);
+    EXPECT_EQ(told.reused_tokens, found.reused_tokens);
+    EXPECT_EQ(told.computed_tokens, found.computed_tokens);
+    EXPECT_EQ(std::tie(told.position, told.had, told.got, told.before),
+              std::tie(found.position, found.had, found.got, found.before));
+    return found.why;
+  };
+  const auto first = tokens_from(0, 100);
+  EXPECT_EQ(agree(first), CacheWhy::kEmpty);
+  EXPECT_EQ(agree(first), CacheWhy::kHit);
+  EXPECT_EQ(agree({first.begin(), first.begin() + 50}), CacheWhy::kHit);
+  EXPECT_EQ(agree(joined({first.begin(), first.begin() + 50}, tokens_from(9, 30))),
+            CacheWhy::kDiverged);
+  EXPECT_EQ(agree({first[0]}), CacheWhy::kHit) << "its only token is computed, as always";
+  EXPECT_EQ(agree(tokens_from(100, 170)), CacheWhy::kDiverged) << "from the first token on";
+  EXPECT_EQ(agree(first), CacheWhy::kEvicted);
+  EXPECT_FALSE(engine->explain(greedy({}, 1)).has_value());
+  EXPECT_FALSE(engine->explain(greedy({-1}, 1)).has_value());
 }
 
 }  // namespace

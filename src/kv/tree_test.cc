@@ -602,6 +602,14 @@ TEST(KvTree, ExplainSaysWhatWouldBeMatchedAndWhyNoMore) {
   asked[0] = 7;
   EXPECT_EQ(tree.explain(asked), (Explanation{Why::kDiverged, 0, 0, 7}));
   EXPECT_EQ(tree.explain(count_up(50), {.salt = 3}), (Explanation{Why::kOtherTenant}));
+  const auto behind = [&](const Tokens& prefix, const KvScope& scope = {}) {
+    const auto found = tree.stored_behind(prefix, scope);
+    return Tokens(found.begin(), found.end());
+  };
+  EXPECT_EQ(behind(count_up(65)), (Tokens{65, 66, 67, 68, 69}));
+  EXPECT_EQ(behind(other), Tokens());
+  EXPECT_EQ(behind({0, 2}), Tokens()) << "is not stored itself";
+  EXPECT_EQ(behind(count_up(50), {.salt = 3}), Tokens());
   EXPECT_EQ(tree.explain(count_up(50, 1), {.salt = 3}), (Explanation{Why::kEmpty}));
   EXPECT_EQ(tree.to_text(), before);
 }
