@@ -63,7 +63,8 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
   plan.row_pos.assign(tree.row_pos.begin(), tree.row_pos.end());
   switch (method) {
     case PlanMethod::kDense:
-      plan_dense(tree, shape, device, plan);
+      BANYAN_CHECK(tree.sequences.size() == 1, "a dense plan is for exactly one sequence");
+      plan_paged(tree, shape, device, plan);
       break;
     case PlanMethod::kPaged:
       plan_paged(tree, shape, device, plan);

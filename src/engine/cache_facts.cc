@@ -6,7 +6,6 @@
 namespace banyan {
 namespace {
 
-constexpr NodeId kRoot = 0;
 constexpr size_t kShownTokens = 8;  // of a text that differs
 
 std::string beginning(const Tokenizer& tokenizer, std::span<const TokenId> tokens) {
@@ -14,23 +13,6 @@ std::string beginning(const Tokenizer& tokenizer, std::span<const TokenId> token
 }
 
 }  // namespace
-
-int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens) {
-  size_t longest = 0;
-  std::vector<NodeId> search = {kRoot};  // siblings may begin alike
-  while (!search.empty()) {
-    const KvTree::Node& node = tree.node(search.back());
-    search.pop_back();
-    const auto differs = std::ranges::mismatch(node.tokens, tokens.subspan(node.begin));
-    const auto length = static_cast<size_t>(differs.in2 - tokens.begin());
-    longest = std::max(longest, length);
-    if (differs.in1 != node.tokens.end() || length == tokens.size()) continue;
-    const auto next = std::ranges::equal_range(
-        node.children, tokens[length], {}, [&](NodeId id) { return tree.node(id).tokens.front(); });
-    search.insert(search.end(), next.begin(), next.end());
-  }
-  return static_cast<int32_t>(longest);
-}
 
 CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
                        std::span<const TokenId> prompt) {

@@ -10,10 +10,6 @@
 
 namespace banyan {
 
-// How many of these tokens, from the first on, are stored: what KvTree::open() would match. Changes
-// nothing. O(tokens compared).
-int32_t cached_prefix(const KvTree& tree, std::span<const TokenId> tokens);
-
 // Of a prompt that is looked up now, or whose sequence was just opened and has not been extended.
 // Requires a token. O(prompt + tokens compared).
 CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,

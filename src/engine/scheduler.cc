@@ -223,7 +223,7 @@ Scheduler::Stream* Scheduler::pick() {
   auto best_rank = std::tuple(false, -1);
   for (Stream* stream : std::span(waiting_).first(std::min(waiting_.size(), kWindow))) {
     if (std::exchange(stream->cached_at, n_steps_) != n_steps_) {
-      stream->cached = cached_prefix(tree_, stream->matchable());
+      stream->cached = tree_.matched(stream->matchable());
     }
     const bool held_back = is_held_back(*stream);
     if (stream->job.overtaken >= kMostOvertaken) return held_back ? nullptr : stream;

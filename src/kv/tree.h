@@ -61,6 +61,12 @@ class KvTree {
   // inside it. O(tokens compared + nodes and panels on the path).
   Opened open(std::span<const TokenId> prompt, int32_t max_match, const KvScope& scope = {});
 
+  // The positions that open(prompt, prompt.size(), scope) would match. Changes nothing. O(tokens
+  // compared).
+  int32_t matched(std::span<const TokenId> prompt, const KvScope& scope = {}) const {
+    return longest_match(prompt, {scope.salt, scope.salt, scope.accepts_approximate}).length;
+  }
+
   enum class Why { kHit, kEmpty, kDiverged, kEvicted, kOtherTenant, kApproximateOnly };
   struct Explanation {
     Why why = Why::kHit;

@@ -41,7 +41,12 @@ std::string describe(std::string_view what) {
   std::string text = make_valid_utf8(what.substr(0, kMaxErrorBytes));
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20; }, ' ');
-  if (what.size() > kMaxErrorBytes) text += "..";
+  // What stands for a byte that is no UTF-8 takes three.
+  size_t end = std::min(text.size(), kMaxErrorBytes);
+  while (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  const bool is_cut = end < text.size() || what.size() > kMaxErrorBytes;
+  text.resize(end);
+  if (is_cut) text += "..";
   return text;
 }
 

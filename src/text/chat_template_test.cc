@@ -309,6 +309,13 @@ TEST(ChatTemplate, HostileTemplatesAreRefused) {
   }
 }
 
+TEST(ChatTemplate, BytesThatAreNoUtf8MakeNoLongErrors) {
+  const std::string text = render("{% set x = y|join((a>='b') %}" + std::string(600, '\xe3'));
+  EXPECT_TRUE(text.starts_with("error: the chat template ")) << text;
+  EXPECT_LT(text.size(), 700U) << text;
+  EXPECT_TRUE(text.ends_with("\xef\xbf\xbd..")) << text;  // whole characters
+}
+
 // Odd, but within the bounds: must end well, sanitizers looking on.
 TEST(ChatTemplate, OddTemplatesAreHarmless) {
   const std::string deep =

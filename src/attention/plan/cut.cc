@@ -128,7 +128,7 @@ Position item_end(Position begin, Position end, int32_t step, const DeviceDescri
     return device.deterministic ? std::min(end, border) : end;
   }
   const Position cut = begin + step;
-  return std::max(begin - begin % grid + grid, cut - cut % grid);
+  return std::min(end, std::max(begin - begin % grid + grid, cut - cut % grid));
 }
 
 // Rows of one item: fewer than the device's tile where items of that size would cost too much and
