@@ -310,7 +310,9 @@ TEST(ChatTemplate, HostileTemplatesAreRefused) {
 }
 
 TEST(ChatTemplate, BytesThatAreNoUtf8MakeNoLongErrors) {
-  const std::string text = render("{% set x = y|join((a>='b') %}" + std::string(600, '\xe3'));
+  // The engine quotes the token that it did not expect.
+  const std::string text =
+      render("{% set x = a|b((v>=c' d" + std::string(400, '\xe3') + " n'.v %}");
   EXPECT_TRUE(text.starts_with("error: the chat template ")) << text;
   EXPECT_LT(text.size(), 700U) << text;
   EXPECT_TRUE(text.ends_with("\xef\xbf\xbd..")) << text;  // whole characters
