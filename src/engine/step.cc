@@ -194,8 +194,9 @@ Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
   const auto width = static_cast<int64_t>(output_width_);
   output_.reserve_discarding(wanted * output_width_);
   const Matrix rows_out{output_.data(), static_cast<int64_t>(wanted), width, width};
-  forward(model_, {tokens_, slots_, plans_, planes_, wanted_rows_, output}, *device_.ops,
-          *device_.attention, activations_, rows_out, times_);
+  forward(model_,
+          {tokens_, slots_, plans_, planes_, wanted_rows_, output, static_cast<int>(pieces.size())},
+          *device_.ops, *device_.attention, activations_, rows_out, times_);
   if (has_nan({output_.data(), wanted * output_width_})) {
     return bad_input(
         "the model gives logits that are not numbers; its weights or its config are damaged, a "

@@ -116,6 +116,7 @@ class Pass {
         h_(first_rows(a.normed_, rows_)) {}
 
   void run(Matrix output) {
+    ops_.begin_step(in_.n_sequences);
     turn_angles();
     embed();
     for (int layer = 0; layer < hp_.n_layers; ++layer) {

@@ -37,6 +37,7 @@ struct StepInputs {
   std::span<const KvPlanes> planes;       // [n_layers]
   std::span<const uint32_t> wanted_rows;  // rows whose output is wanted, ascending
   StepOutput output = StepOutput::kLogits;
+  int n_sequences = 1;  // whose rows these are
 };
 
 // Activations of a step of at most `max_rows` rows, taken once.

@@ -48,6 +48,10 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
+  // The calls that follow are for rows of this many sequences, until the next begin_step(). One at
+  // first. Products for many sequences may be rounded as those of many rows are.
+  virtual void begin_step(int n_sequences) = 0;
+
   // out[r] = table[tokens[r]] as f32. Requires 0 <= tokens[r] < table.rows.
   virtual void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) = 0;
 

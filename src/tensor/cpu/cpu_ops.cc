@@ -41,6 +41,7 @@ class CpuOpsOnPool final : public CpuOps {
         paths_(options.paths && !options.deterministic ? *options.paths
                                                        : products_.default_paths()) {}
 
+  void begin_step(int n_sequences) override { products_.begin_step(n_sequences); }
   void embed(const Weight& table, std::span<const TokenId> tokens, Matrix out) override;
   void rms_norm(ConstMatrix x, const float* weight, float eps, Matrix out) override;
   void layer_norm(ConstMatrix x, const float* weight, const float* bias, float eps,

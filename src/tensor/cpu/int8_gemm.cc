@@ -260,25 +260,26 @@ void Int8Gemm::multiply(const Rounded& x, int64_t n_rows, std::span<const Linear
       tiles_.push_back({&target, n, std::min(n + kernels_.tile_outputs, target.weight.rows)});
     }
   }
-  for_parts(static_cast<int64_t>(tiles_.size()),
-            [&](const Part& part, int64_t i, WorkerScratch& scratch) {
-              const LinearTarget& target = *tiles_[i].target;
-              const int64_t begin = tiles_[i].begin;
-              multiply_tile(x, part, target, begin, tiles_[i].end,
-                            target.out.row(part.row_begin) + begin, target.out.stride, scratch);
-            });
+  for_parts(static_cast<int64_t>(tiles_.size()), [&](const Part& part, int64_t i,
+                                                     WorkerScratch& scratch) {
+    const LinearTarget& target = *tiles_[i].target;
+    const int64_t begin = tiles_[i].begin;
+    multiply_tile(x, part, target, begin, tiles_[i].end, workers_of_part() * kernels_.tile_outputs,
+                  target.out.row(part.row_begin) + begin, target.out.stride, scratch);
+  });
 }
 
-// Outputs [begin, end) of a target for the rows of a part; `out` is the first of them.
 void Int8Gemm::multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target,
-                             int64_t begin, int64_t end, float* out, int64_t stride,
-                             WorkerScratch& scratch) const {
+                             int64_t begin, int64_t end, int64_t to_next, float* out,
+                             int64_t stride, WorkerScratch& scratch) const {
   const Weight& weight = target.weight;
   const Int8Tile tile{scratch.quants.data(), scratch.scales.data(), scratch.offsets.data()};
   const int n_outputs = static_cast<int>(end - begin);
-  // The next tile's weights are fetched while this one's are used, some with each group of rows.
-  const std::byte* ahead = weight.row(end);
-  const std::byte* ahead_end = weight.row(std::min(end + kernels_.tile_outputs, weight.rows));
+  // The weights of the tile that this worker takes next are fetched while this one's are used, some
+  // with each group of rows.
+  const int64_t next = std::min(begin + to_next, weight.rows);
+  const std::byte* ahead = weight.row(next);
+  const std::byte* ahead_end = weight.row(std::min(next + kernels_.tile_outputs, weight.rows));
   const int64_t n_passes = divide_up(x.n_blocks, x.pass_blocks);
   const int64_t n_groups = divide_up(part.row_end - part.row_begin, kInt8GroupRows);
   const int64_t ahead_bytes = divide_up(divide_up(ahead_end - ahead, n_passes * n_groups), 64) * 64;
@@ -312,8 +313,8 @@ void Int8Gemm::make_hidden(const LinearTarget& gate, const LinearTarget& up, Gat
     const auto product = [&](const LinearTarget& target, float* out) {
       for (int64_t n = 0; n < kBlock; n += kernels_.tile_outputs) {
         const int64_t begin = block * kBlock + n;
-        multiply_tile(input_, part, target, begin, begin + kernels_.tile_outputs, out + n, kBlock,
-                      scratch);
+        multiply_tile(input_, part, target, begin, begin + kernels_.tile_outputs,
+                      workers_of_part() * kBlock, out + n, kBlock, scratch);
       }
     };
     product(gate, scratch.gate.data());

@@ -4,6 +4,7 @@
 // kernels of our own: with many twice as fast as bf16 where a CPU has both, and as f32 where it has
 // neither.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -88,6 +89,8 @@ class Int8Gemm {
   void reserve_scratch(const Rounded& x);
   void list_parts(const Rounded& x, int64_t n_rows);
   int64_t home_part(int worker) const { return n_parts_ * worker / pool_.size(); }
+  // Workers that take turns at a part.
+  int64_t workers_of_part() const { return std::max<int64_t>(1, pool_.size() / n_parts_); }
   // f(begin, end, worker) for all rows, whole groups each, by the workers whose parts hold them.
   template <class F>
   void for_home_rows(int64_t n_rows, F f);
@@ -97,8 +100,11 @@ class Int8Gemm {
   void round_block(const float* x, int64_t stride, int n_rows, int64_t row, int64_t block,
                    Rounded& to) const;
   void choose_wide(int64_t begin, int64_t end, Rounded& x, WorkerScratch& scratch) const;
+  // Outputs [begin, end) of a target for the rows of a part; `out` is the first of them. The
+  // worker's next tile probably begins `to_next` outputs on.
   void multiply_tile(const Rounded& x, const Part& part, const LinearTarget& target, int64_t begin,
-                     int64_t end, float* out, int64_t stride, WorkerScratch& scratch) const;
+                     int64_t end, int64_t to_next, float* out, int64_t stride,
+                     WorkerScratch& scratch) const;
 
   ThreadPool& pool_;
   const Int8Kernels& kernels_;

@@ -348,8 +348,27 @@ constexpr BlockFormat format_of(DType type) {
   return {34, 2, false, false, -128};  // Q8_0
 }
 
-// Outputs that are expanded together: a vector of them.
-using Blocks = const std::byte* [kLanes];
+// Blocks of outputs that are expanded together, a vector of them, `stride` bytes apart. (An array
+// of pointers is what compilers make vectors of, to take them apart again for every load.)
+struct Blocks {
+  const std::byte* first;
+  int64_t stride;
+
+  const std::byte* operator[](int i) const { return first + i * stride; }
+};
+
+// Where fewer than a vector of outputs are left, their blocks stand here and the others are zeros.
+struct PaddedBlocks {
+  static constexpr int64_t kStride = 40;  // a block of any type
+  alignas(64) std::byte bytes[kLanes * kStride] = {};
+
+  Blocks copy(const BlockFormat& format, const std::byte* weights, int64_t row_bytes, int n) {
+    for (int i = 0; i < n; ++i) {
+      std::memcpy(bytes + i * kStride, weights + i * row_bytes, format.bytes);
+    }
+    return {bytes, kStride};
+  }
+};
 
 // The first four bytes of each block.
 HWY_INLINE hn::Vec<DU32> load_firsts(const Blocks& blocks) {
@@ -433,16 +452,14 @@ HWY_INLINE void expand_blocks(const BlockFormat& format, const Blocks& blocks, u
 
 void expand(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs, int64_t begin,
             int64_t end, const Int8Tile& tile) {
-  // Outputs that are not there are given a block of zeros.
-  alignas(64) static constexpr std::byte kZeros[64] = {};
   const BlockFormat format = format_of(type);
+  PaddedBlocks padded;
   for (int first = 0; first < kTileOutputs; first += kLanes) {
+    const int n = std::clamp(n_outputs - first, 0, kLanes);
     for (int64_t b = begin; b < end; ++b) {
-      Blocks blocks;
-      for (int i = 0; i < kLanes; ++i) {
-        const int n = first + i;
-        blocks[i] = n < n_outputs ? weights + n * row_bytes + b * format.bytes : kZeros;
-      }
+      const std::byte* own = weights + first * row_bytes + b * format.bytes;
+      const Blocks blocks =
+          n == kLanes ? Blocks{own, row_bytes} : padded.copy(format, own, row_bytes, n);
       const int64_t at = (b - begin) * kTileOutputs + first;
       uint8_t* quants = tile.quants + (b - begin) * kTileOutputs * kBlock + first * 4;
       if (format.nibbles) {
@@ -484,21 +501,20 @@ void multiply_directly_rows(const BlockFormat& format, const std::byte* weights,
                             int n_outputs, int64_t begin, const Record* records, int64_t n_blocks,
                             bool accumulate, float* HWY_RESTRICT out, int64_t out_stride) {
   const DF df;
-  Blocks blocks;
-  for (int n = 0; n < kLanes; ++n) {
-    // Outputs that are not there repeat the last.
-    blocks[n] = weights + std::min(n, n_outputs - 1) * row_bytes + begin * format.bytes;
-  }
+  PaddedBlocks padded;
+  const std::byte* own = weights + begin * format.bytes;
   const std::byte* ahead = weights + 3 * kLanes * row_bytes + kLanes * begin * format.bytes;
   VF acc[kRows];
   for (int r = 0; r < kRows; ++r) acc[r] = hn::Zero(df);
   for (int64_t b = 0; b < n_blocks; ++b) {
     for (int64_t i = 0; i < kLanes * format.bytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
     ahead += kLanes * format.bytes;
+    const Blocks blocks = n_outputs == kLanes ? Blocks{own, row_bytes}
+                                              : padded.copy(format, own, row_bytes, n_outputs);
+    own += format.bytes;
     hn::Vec<DU32> w[kWords];
     load_quants<kNibbles>(format, blocks, w);
     const Scales scales = load_scales(format, blocks);
-    for (int n = 0; n < kLanes; ++n) blocks[n] += format.bytes;
     for (int r = 0; r < kRows; ++r) {
       const VI32 products = wide_products(w, records[b], r);
       const VF both = hn::Mul(scales.scale, hn::Set(df, records[b].scale[1][r]));

@@ -41,6 +41,9 @@ class Products {
   // multiplied like those of a file that has them so.
   ProductPath path_of(const ProductPaths& paths, const Weight& weight, int64_t rows) const;
 
+  // As Ops.
+  void begin_step(int n_sequences) { n_sequences_ = n_sequences; }
+
   // As Ops::linear(), all targets one way. Requires may_take().
   void run(ProductPath path, ConstMatrix x, std::span<const LinearTarget> targets);
 
@@ -60,6 +63,7 @@ class Products {
   const CpuKernels kernels_;
   const Compute compute_;
   const bool deterministic_;
+  int n_sequences_ = 1;
   DotProducts dots_;
   SlicedGemm gemm_;
   Int8Gemm int8_;

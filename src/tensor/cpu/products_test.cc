@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/cpu/products.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "tensor/cpu/cpu_ops.h"
@@ -62,6 +64,44 @@ std::vector<float> product(CpuOps& ops, const Weight& weight, const std::vector<
   const LinearTarget target{weight, {out.data(), rows, weight.rows, weight.rows}};
   ops.linear({x.data(), rows, weight.cols, weight.cols}, {&target, 1});
   return out;
+}
+
+// Root mean square of the differences over that of `truth`.
+double relative_error(const std::vector<float>& found, const std::vector<float>& truth) {
+  double error = 0;
+  double size = 0;
+  for (size_t i = 0; i < truth.size(); ++i) {
+    error += (found[i] - truth[i]) * (found[i] - truth[i]);
+    size += truth[i] * truth[i];
+  }
+  return std::sqrt(error / size);
+}
+
+TEST(Products, OnlyManyRowsOrManySequencesAreRoundedCoarsely) {
+  ThreadPool pool(2, init_worker_thread);
+  constexpr DType kQ4_0{2};
+  const testing::TestWeight weight = random_weight(kQ4_0, 64, 576, 5);
+  for (const Isa isa : runnable_isas()) {
+    for (const bool deterministic : {false, true}) {
+      const auto ops = make_cpu_ops(pool, {.deterministic = deterministic, .isa = isa});
+      const auto exact = make_cpu_ops(pool, {.compute = Compute::kF32, .isa = isa});
+      const bool eight_bits =
+          !deterministic && Products(pool, isa, Compute::kAuto)
+                                .may_take(ProductPath::kInt8, WeightClass::kNibbles, 4);
+      for (const int64_t rows : {8, 23, 24, 40, 63}) {
+        const std::vector<float> x = random_floats(rows * 576, 6);
+        ops->begin_step(1);
+        const std::vector<float> one = product(*ops, weight.view, x, rows);
+        ops->begin_step(static_cast<int>(rows));
+        const std::vector<float> many = product(*ops, weight.view, x, rows);
+        EXPECT_EQ(one != many, eight_bits && rows >= 24) << name(isa) << " " << rows;
+        const std::vector<float> truth = product(*exact, weight.view, x, rows);
+        // 8 bits of a block are about 3e-3 off; f32, bf16 and 16 bits less.
+        EXPECT_LT(relative_error(many, truth), 6e-3) << name(isa) << " " << rows;
+        EXPECT_LE(relative_error(one, truth), relative_error(many, truth));
+      }
+    }
+  }
 }
 
 TEST(ProductPaths, ATableIsFollowedUnlessProductsAreDeterministic) {
