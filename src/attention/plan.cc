@@ -48,6 +48,7 @@ void Plan::clear() {
   kv_tokens_read = 0;
   scratch.nodes.clear();
   scratch.partial_lists.clear();
+  scratch.advances = 0;
 }
 
 void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,

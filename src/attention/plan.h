@@ -118,6 +118,8 @@ struct PlannerScratch {
   };
   std::vector<Node> nodes;              // as TreeView::nodes
   std::vector<uint32_t> partial_lists;  // see PartialLists
+  uint32_t advances = 0;                // since the plan was made
+  std::vector<uint32_t> newest_items;   // by row, from the first advance on
 };
 
 struct Plan {
@@ -170,14 +172,16 @@ struct RowShape {
 
 // What a planner weighs, in the time that one packed row (row x head) takes for one key.
 struct PlanCosts {
-  double read = 8;      // to read K and V of a key
-  double partial = 16;  // to write and fold the unfinished state of a packed row
-  double item = 500;    // to begin a piece of work
+  double read = 8;         // to read K and V of a key once more than sharing it would
+  double cached_read = 4;  // the same as a part of an item's time, where caches help
+  double partial = 16;     // to write and fold the unfinished state of a packed row
+  double item = 500;       // to begin a piece of work
 };
 
 struct DeviceDescription {
   int n_workers = 1;
   int prefill_row_tile = 64;  // rows of one item where a sequence has many
+  uint32_t pass_rows = 256;   // packed rows that one pass serves: more read the KV again
   bool deterministic = true;  // cut only where a row's result cannot tell
   PlanCosts costs = {};
 };
@@ -194,6 +198,12 @@ enum class PlanMethod {
 // every visible (row, position, head) is covered once; a row that sees no key still has an item.
 void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
                const DeviceDescription& device, Plan& plan);
+
+// Moves a plan of a decode step (a row for each sequence) on to the next one, where `tree` is as it
+// was but for one more token in every leaf. False, with the plan as it was, where such steps do not
+// follow each other so, and where the cuts would not stay (after a number of steps, at a segment
+// border of deterministic plans, with windows): make_plan() then. Costs of items stay as they were.
+bool advance_plan(const TreeView& tree, const DeviceDescription& device, Plan& plan);
 
 // Where the positions of a work item lie, panel by panel. Runs on into the rest of the item's run.
 class RefWalk {

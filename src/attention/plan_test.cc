@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <new>
@@ -378,6 +379,94 @@ TEST(Plan, DoesNotAllocateInDecodeStepsAfterTheFirst) {
       }
     }
   }
+}
+
+// One more token behind every sequence, each of which has a leaf and a row of its own.
+void grow(Case& c) {
+  for (const SequenceView& sequence : c.sequences) {
+    NodeView& leaf = c.nodes[sequence.leaf];
+    const Position position = leaf.kv_begin + leaf.kv_len++;
+    std::vector<PanelRef>& refs = c.refs[sequence.leaf];
+    const auto slot = static_cast<uint8_t>(position % kPanelTokens);
+    if (!refs.empty() && refs.back().slot_end == slot && slot != 0) {
+      ++refs.back().slot_end;
+    } else {
+      // Panels that no other node has.
+      const auto panel = static_cast<PanelId>(1'000'000 + position * 1000 + sequence.row_begin);
+      refs.push_back({panel, slot, static_cast<uint8_t>(slot + 1)});
+    }
+    ++c.row_pos[sequence.row_begin];
+  }
+}
+
+// Whether every sequence ends in a node that is its alone.
+bool has_own_leaves(const Case& c) {
+  return std::ranges::all_of(c.sequences, [&](const SequenceView& sequence) {
+    const NodeView& leaf = c.nodes[sequence.leaf];
+    return leaf.row_begin == sequence.row_begin && leaf.row_end == sequence.row_end;
+  });
+}
+
+TEST(Plan, MovedOnItCoversTheNextStepsToo) {
+  int advanced = 0;
+  int made = 0;
+  for (uint32_t seed = 0; seed < 40; ++seed) {
+    Case c = make_case({.seed = seed,
+                        .n_sequences = 1 + int(seed % 5),
+                        .max_node_len = seed % 3 == 0 ? 1500 : 100,
+                        .max_rows = 1,
+                        .n_kv_heads = 1 + int(seed % 2),
+                        .heads_per_kv_head = 1 + int(seed % 3),
+                        .head_dim = 1,
+                        .split_probability = seed % 4 == 1 ? 0.1 : 0});
+    if (!has_own_leaves(c)) continue;
+    const bool on_grid = seed % 4 != 1;
+    for (const PlanMethod method : kMethods) {
+      const DeviceDescription device{
+          .n_workers = 1 + int(seed % 7), .deterministic = seed % 2 == 0, .costs = {.item = 0}};
+      Plan plan;
+      make_plan(method, c.view(), c.row_shape(), device, plan);
+      for (int step = 0; step < 100; ++step) {
+        grow(c);
+        if (advance_plan(c.view(), device, plan)) {
+          ++advanced;
+        } else {
+          if (on_grid) ++made;
+          make_plan(method, c.view(), c.row_shape(), device, plan);
+        }
+        if (step % 9 != 0 && step < 98) continue;
+        SCOPED_TRACE(::testing::Message() << "seed " << seed << " " << name(method) << " " << step);
+        check_covers_once(c, Band::kCausal, plan);
+        if (HasFailure()) return;
+        Plan anew;
+        make_plan(method, c.view(), c.row_shape(), device, anew);
+        EXPECT_EQ(plan.kv_tokens_read, anew.kv_tokens_read);
+        if (!device.deterministic) continue;
+        for (const WorkItem& item : plan.items) {
+          if (item.partial == WorkItem::kFinal) continue;
+          EXPECT_EQ(item.kv_begin / kSegmentTokens, (item.kv_end - 1) / kSegmentTokens);
+        }
+      }
+    }
+  }
+  EXPECT_GT(advanced, 40 * made);
+}
+
+TEST(Plan, IsNotMovedOnWhereStepsDoNotFollowEachOther) {
+  Case c = make_case({.seed = 1, .n_sequences = 3, .max_rows = 1, .head_dim = 1});
+  ASSERT_TRUE(has_own_leaves(c));
+  const DeviceDescription device{.n_workers = 2};
+  Plan plan;
+  make_plan(PlanMethod::kAuto, c.view(), c.row_shape(), device, plan);
+  const std::string before = to_text(plan);
+  EXPECT_FALSE(advance_plan(c.view(), device, plan)) << "the same step again";
+  grow(c);
+  Plan windowed;
+  make_plan(PlanMethod::kAuto, c.view(), c.row_shape(50), device, windowed);
+  grow(c);
+  EXPECT_FALSE(advance_plan(c.view(), device, plan)) << "two steps at once";
+  EXPECT_FALSE(advance_plan(c.view(), device, windowed));
+  EXPECT_EQ(to_text(plan), before);
 }
 
 TEST(PlanDeathTest, DenseTakesExactlyOneSequence) {

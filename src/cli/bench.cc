@@ -6,7 +6,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/statistics.h"
 #include "cli/cli.h"
+#include "engine/attention_bench.h"
 #include "engine/speed_bench.h"
 
 namespace banyan {
@@ -32,15 +34,31 @@ struct DecodeOptions {
   bool shared = false;
 };
 
-// A run that takes seconds is measured fewer times.
-constexpr int kMostRuns = 5;
+// Rounds, in each of which every method has its turn: so many, and more while they are short. Where
+// one takes long, few. Prompts are read once, short ones a few times.
+constexpr int kRounds = 7;
+constexpr int kMostRounds = 15;
+constexpr int kRoundsOfLongOnes = 3;
 constexpr double kEnoughSeconds = 4;
+constexpr double kLongRoundSeconds = 20;
+constexpr int kMostPromptRuns = 3;
+
+// What was seen of one method.
+struct DecodeFigures {
+  DecodeSample sample;  // the one with the median time
+  RatioFigures ratio;   // of the baseline's time over this, round by round
+};
+struct DecodeRun {
+  double prompt_seconds = 0;
+  std::vector<DecodeFigures> methods;
+};
 
 Json decode_row(const Engine& engine, const DecodeOptions& o, const DecodeShape& shape,
-                const std::string& method, const DecodeFigures& f) {
+                const std::string& method, double prompt_seconds, const DecodeFigures& figures) {
+  const DecodeSample& f = figures.sample;
   const int n_kv = shape.pp * (shape.shared ? 1 : shape.pl) + shape.tg * shape.pl;
   const int prompt_tokens = shape.pp * (shape.shared ? 1 : shape.pl);
-  const double t = f.prompt_seconds + f.generate_seconds;
+  const double t = prompt_seconds + f.seconds;
   return {{"n_kv_max", uint64_t{engine.pool().capacity()} * kPanelTokens},
           {"is_pp_shared", o.shared ? 1 : 0},
           {"n_threads", engine.options().n_threads},
@@ -48,49 +66,79 @@ Json decode_row(const Engine& engine, const DecodeOptions& o, const DecodeShape&
           {"tg", shape.tg},
           {"pl", shape.pl},
           {"n_kv", n_kv},
-          {"t_pp", f.prompt_seconds},
-          {"speed_pp", per_second(prompt_tokens, f.prompt_seconds * 1e3)},
-          {"t_tg", f.generate_seconds},
-          {"speed_tg", per_second(double(shape.pl) * shape.tg, f.generate_seconds * 1e3)},
+          {"t_pp", prompt_seconds},
+          {"speed_pp", per_second(prompt_tokens, prompt_seconds * 1e3)},
+          {"t_tg", f.seconds},
+          {"speed_tg", per_second(double(shape.pl) * shape.tg, f.seconds * 1e3)},
           {"t", t},
           {"speed", per_second(n_kv, t * 1e3)},
           {"method", method},
           {"attention_ms", f.attention_ms},
           {"weights_ms", f.weights_ms},
           {"other_ms", f.other_ms},
+          {"tree_us_per_step", f.tree_ms / shape.tg * 1e3},
+          {"plan_us_per_step", f.plan_ms / shape.tg * 1e3},
           {"kv_bytes", f.kv_bytes},
+          {"ratio", figures.ratio.median},
+          {"ratio_p25", figures.ratio.p25},
+          {"ratio_p75", figures.ratio.p75},
           {"compute", o.common.compute}};
 }
 
 void print_decode_row(const Json& row, bool json) {
   if (json) return print_json(row);
-  fmt::print("{:>6} {:>6} {:>4} {:>9} {:>10.2f} {:>10.2f} {:>10.1f} {:>10.1f} {:>10.1f}  {}\n",
-             row["pp"].get<int>(), row["tg"].get<int>(), row["pl"].get<int>(),
-             row["n_kv"].get<int>(), row["speed_pp"].get<double>(), row["speed_tg"].get<double>(),
-             row["attention_ms"].get<double>(), row["weights_ms"].get<double>(),
-             row["other_ms"].get<double>(), row["method"].get<std::string>());
+  fmt::print(
+      "{:>6} {:>6} {:>4} {:>9} {:>10.2f} {:>10.2f} {:>10.1f} {:>10.1f} {:>10.1f} {:>6.2f}  {}\n",
+      row["pp"].get<int>(), row["tg"].get<int>(), row["pl"].get<int>(), row["n_kv"].get<int>(),
+      row["speed_pp"].get<double>(), row["speed_tg"].get<double>(),
+      row["attention_ms"].get<double>(), row["weights_ms"].get<double>(),
+      row["other_ms"].get<double>(), row["ratio"].get<double>(), row["method"].get<std::string>());
 }
 
-// All methods of one shape, in turns; of each the run with the median generation time.
-Result<std::vector<DecodeFigures>> measure_decode(Engine& engine, const DecodeShape& shape,
-                                                  const std::vector<PlanMethod>& methods) {
-  std::vector<std::vector<DecodeFigures>> runs(methods.size());
+Result<DecodeRun> measure_decode(Engine& engine, const DecodeShape& shape,
+                                 const std::vector<PlanMethod>& methods) {
+  std::unique_ptr<DecodeBench> bench;
+  std::vector<double> prompt_seconds;
   double spent = 0;
-  for (int run = 0; run < kMostRuns && (run == 0 || spent < kEnoughSeconds); ++run) {
+  for (int run = 0; run < kMostPromptRuns && spent < kEnoughSeconds / 2; ++run) {
+    bench.reset();  // before the next one takes the same memory
+    auto next = DecodeBench::create(engine, shape);
+    if (!next) return next.error();
+    bench = std::move(*next);
+    prompt_seconds.push_back(bench->prompt_seconds());
+    spent += bench->prompt_seconds();
+  }
+  std::vector<std::vector<DecodeSample>> samples(methods.size());
+  spent = 0;
+  int rounds = kRounds;
+  for (int round = 0; round < rounds; ++round) {
+    double seconds = 0;
     for (size_t m = 0; m < methods.size(); ++m) {
-      auto figures = bench_decode(engine, shape, methods[m]);
-      if (!figures) return figures.error();
-      spent += (figures->prompt_seconds + figures->generate_seconds) / double(methods.size());
-      runs[m].push_back(*figures);
+      auto sample = bench->generate(methods[m]);
+      if (!sample) return sample.error();
+      samples[m].push_back(*sample);
+      seconds += sample->seconds;
+    }
+    spent += seconds;
+    if (seconds > kLongRoundSeconds) {
+      rounds = kRoundsOfLongOnes;
+    } else if (round + 1 == rounds && spent < kEnoughSeconds && rounds < kMostRounds) {
+      ++rounds;
     }
   }
-  std::vector<DecodeFigures> medians;
-  for (auto& samples : runs) {
-    std::sort(samples.begin(), samples.end(),
-              [](const auto& a, const auto& b) { return a.generate_seconds < b.generate_seconds; });
-    medians.push_back(samples[samples.size() / 2]);
+  const auto times = [&](size_t m) {
+    std::vector<double> seconds;
+    for (const DecodeSample& sample : samples[m]) seconds.push_back(sample.seconds);
+    return seconds;
+  };
+  DecodeRun run{.prompt_seconds = median(prompt_seconds), .methods = {}};
+  const std::vector<double> base = times(baseline_of(methods));
+  for (size_t m = 0; m < methods.size(); ++m) {
+    const RatioFigures ratio = ratio_of_times(base, times(m));
+    std::ranges::sort(samples[m], {}, &DecodeSample::seconds);
+    run.methods.push_back({samples[m][samples[m].size() / 2], ratio});
   }
-  return medians;
+  return run;
 }
 
 Result<int> bench_decode_main(const DecodeOptions& o) {
@@ -106,24 +154,29 @@ Result<int> bench_decode_main(const DecodeOptions& o) {
   auto engine = open_engine(o.common);
   if (!engine) return engine.error();
   if (!o.common.json) {
-    fmt::print("{:>6} {:>6} {:>4} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n", "pp", "tg", "pl",
-               "n_kv", "pp t/s", "tg t/s", "attention", "weights", "other ms", "method");
+    fmt::print("{:>6} {:>6} {:>4} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}  {}\n", "pp", "tg",
+               "pl", "n_kv", "pp t/s", "tg t/s", "attention", "weights", "other ms", "ratio",
+               "method");
   }
   // Weights and code come into the caches before the clock starts.
-  auto warm = bench_decode(**engine, {32, 4, 1, false}, PlanMethod::kAuto);
-  if (!warm) return warm.error();
+  {
+    auto warm = DecodeBench::create(**engine, {32, 4, 1, false});
+    if (!warm) return warm.error();
+    BANYAN_TRY((*warm)->generate(PlanMethod::kAuto));
+  }
   ProgressLine progress(true);
   for (const int pp : o.npp) {
     for (const int tg : o.ntg) {
       for (const int pl : o.npl) {
         progress.show(fmt::format("{} tokens of prompt, {} sequences of {} ..", pp, pl, tg));
         const DecodeShape shape{pp, tg, pl, o.shared};
-        auto figures = measure_decode(**engine, shape, methods);
+        auto run = measure_decode(**engine, shape, methods);
         progress.clear();
-        if (!figures) return figures.error();
+        if (!run) return run.error();
         for (size_t m = 0; m < methods.size(); ++m) {
-          print_decode_row(decode_row(**engine, o, shape, o.methods[m], (*figures)[m]),
-                           o.common.json);
+          print_decode_row(
+              decode_row(**engine, o, shape, o.methods[m], run->prompt_seconds, run->methods[m]),
+              o.common.json);
         }
       }
     }
@@ -149,12 +202,6 @@ struct Samples {
   std::vector<double> weights_ms;
   std::vector<double> other_ms;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 double mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / double(values.size());

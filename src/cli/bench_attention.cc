@@ -2,6 +2,7 @@
 // banyan bench attention: attention by itself, without a model, beside the roofs of this machine.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <optional>
 
 #include "base/bytes.h"
@@ -17,6 +18,7 @@ struct AttentionOptions {
   std::optional<int> prefill;
   std::optional<int> context;
   int shared = 0;
+  std::vector<std::string> levels;
   int own = 0;
   int heads = 32;
   int kv_heads = 32;
@@ -84,6 +86,29 @@ Result<PlanMethod> parse_method(const std::string& text, int n_rows) {
   return bad_input(fmt::format("--method dense is for --rows 1, and --rows is {}", n_rows));
 }
 
+// "512x8": 512 positions that every 8 sequences share.
+Result<std::vector<SharedLevel>> parse_levels(const std::vector<std::string>& texts) {
+  std::vector<SharedLevel> levels;
+  for (const std::string& text : texts) {
+    SharedLevel level;
+    const char* end = text.data() + text.size();
+    const auto positions = std::from_chars(text.data(), end, level.positions);
+    const bool has_x = positions.ec == std::errc() && positions.ptr != end && *positions.ptr == 'x';
+    const auto sequences = std::from_chars(has_x ? positions.ptr + 1 : end, end, level.sequences);
+    if (!has_x || sequences.ec != std::errc() || sequences.ptr != end || level.positions < 1 ||
+        level.positions > kMostPositions || level.sequences < 1) {
+      return bad_input(fmt::format(
+          "--levels holds \"{}\", expected e.g. 512x8: 512 positions for every 8 rows", text));
+    }
+    if (!levels.empty() && levels.back().sequences % level.sequences != 0) {
+      return bad_input(fmt::format("--levels: {} rows do not divide into groups of {}",
+                                   levels.back().sequences, level.sequences));
+    }
+    levels.push_back(level);
+  }
+  return levels;
+}
+
 Result<std::vector<Job>> decode_jobs(const AttentionOptions& o) {
   BANYAN_TRY(check_range("--rows", *o.rows, 1, kMostRows));
   BANYAN_TRY(check_range("--shared", o.shared, 0, kMostPositions));
@@ -91,10 +116,19 @@ Result<std::vector<Job>> decode_jobs(const AttentionOptions& o) {
   if (o.shared + o.own == 0) {
     return bad_input("--shared and --private are both 0, expected KV that the rows can see");
   }
+  auto levels = parse_levels(o.levels);
+  if (!levels) return levels.error();
+  int64_t length = int64_t{o.shared} + o.own;
+  for (const SharedLevel& level : *levels) length += level.positions;
+  if (length > kMostPositions) {
+    return bad_input(
+        fmt::format("{} positions of a row, expected at most {}", length, kMostPositions));
+  }
   auto shape = base_case(o, o.kv_types[0]);
   if (!shape) return shape.error();
   shape->n_sequences = *o.rows;
   shape->shared = o.shared;
+  shape->levels = std::move(*levels);
   shape->own = o.own;
   Job job{.shape = *shape,
           .methods = {},
@@ -208,12 +242,16 @@ void print_decode_row(const Job& job, size_t i, const AttentionFigures& f, bool 
                        {"gflops", f.gflops},
                        {"roof_ms", f.roof_ms},
                        {"roof_ratio", f.roof_ratio},
-                       {"rel_err", f.rel_err}});
+                       {"rel_err", f.rel_err},
+                       {"ratio", f.ratio.median},
+                       {"ratio_p25", f.ratio.p25},
+                       {"ratio_p75", f.ratio.p75}});
   }
   fmt::print(
-      "{:<12} {:>5} {:>7} {:>8} {:>10.3f} {:>8.3f} {:>11} {:>7.1f} {:>8.1f} {:>8.2f} {:>9.1e}\n",
+      "{:<12} {:>5} {:>7} {:>8} {:>10.3f} {:>8.3f} {:>11} {:>7.1f} {:>8.1f} {:>8.2f} {:>9.1e} "
+      "{:>6.2f}\n",
       method, shape.n_sequences, shape.shared, shape.own, f.ms, f.plan_ms, format_bytes(f.kv_bytes),
-      f.gbps, f.gflops, f.roof_ratio, f.rel_err);
+      f.gbps, f.gflops, f.roof_ratio, f.rel_err, f.ratio.median);
 }
 
 void print_prefill_row(const Job& job, size_t i, const AttentionFigures& f, bool json) {
@@ -252,9 +290,9 @@ void print_context_row(const Job& job, const AttentionFigures& f, bool json) {
 void print_header(const AttentionOptions& o) {
   if (o.common.json) return;
   if (o.rows) {
-    fmt::print("{:<12} {:>5} {:>7} {:>8} {:>10} {:>8} {:>11} {:>7} {:>8} {:>8} {:>9}\n", "method",
-               "rows", "shared", "private", "ms", "plan ms", "KV read", "GB/s", "GFLOP/s", "x roof",
-               "rel err");
+    fmt::print("{:<12} {:>5} {:>7} {:>8} {:>10} {:>8} {:>11} {:>7} {:>8} {:>8} {:>9} {:>6}\n",
+               "method", "rows", "shared", "private", "ms", "plan ms", "KV read", "GB/s", "GFLOP/s",
+               "x roof", "rel err", "ratio");
   } else if (o.prefill) {
     fmt::print("{:<16} {:>8} {:>11} {:>8} {:>8} {:>9} {:>9}\n", "pattern", "n", "ms", "GFLOP/s",
                "x roof", "recall", "rel err");
@@ -315,6 +353,10 @@ Command bench_attention_command() {
   rows->excludes(prefill)->excludes(context);
   prefill->excludes(context);
   app->add_option("--shared", o->shared, "tokens that all rows share")->needs(rows);
+  app->add_option("--levels", o->levels,
+                  "tokens that groups of rows share below these, e.g. 512x8,64x2")
+      ->delimiter(',')
+      ->needs(rows);
   app->add_option("--private", o->own, "tokens that each row has alone")->needs(rows);
   app->add_option("--method", o->methods,
                   "auto, paged, and dense with --rows 1 (default: auto,paged)")

@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/statistics.h"
 #include "engine/attention_sample.h"
 
 namespace banyan {
@@ -19,17 +20,11 @@ constexpr int kSampledRows = 64;
 
 // Runs of each method: many of short ones, few of long ones. A first run, which also warms caches
 // and takes memory for the first time, counts only where it takes so long that this is nothing.
-constexpr int kLeastRuns = 5;
+constexpr int kLeastRuns = 7;
 constexpr int kMostRuns = 200;
 constexpr double kEnoughMs = 1000;       // of one method
 constexpr double kLongRunMs = 3000;      // runs of this length are measured twice ..
 constexpr double kLongestRunMs = 10000;  // .. and once from here
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 // Multiplies and adds of one layer: q.k and p.v over head_dim.
 double flops(const AttentionCase& shape) {
@@ -155,9 +150,11 @@ Result<std::vector<AttentionFigures>> measure(const AttentionCase& shape,
   }
   race.run_in_turns(progress);
   std::vector<AttentionFigures> figures;
+  const Contender& baseline = race.contenders()[baseline_of(methods)];
   for (const Contender& contender : race.contenders()) {
     figures.push_back(
         figures_of(contender, shape, device.machine, static_cast<int>(sample.rows.size())));
+    figures.back().ratio = ratio_of_times(baseline.attend_ms, contender.attend_ms);
   }
   return figures;
 }
@@ -173,6 +170,11 @@ double roof_ms(const AttentionCase& shape, const MachineFigures& machine) {
   const double arithmetic_ms =
       (flops(shape) / machine.peak_gflops + exps / machine.peak_gexps) * 1e-6;
   return std::max(memory_ms, arithmetic_ms) * shape.n_layers;
+}
+
+size_t baseline_of(std::span<const PlanMethod> methods) {
+  const auto paged = std::ranges::find(methods, PlanMethod::kPaged);
+  return paged == methods.end() ? methods.size() - 1 : paged - methods.begin();
 }
 
 Result<std::vector<AttentionFigures>> bench_attention(const AttentionCase& shape,

@@ -11,6 +11,7 @@
 #include "attention/plan.h"
 #include "base/isa.h"
 #include "base/result.h"
+#include "base/statistics.h"
 #include "base/thread_pool.h"
 #include "engine/attention_workload.h"
 #include "tensor/cpu/machine.h"
@@ -28,6 +29,7 @@ struct AttentionFigures {
   double gflops = 0;           // multiplies and adds over visible pairs / ms, 1e9/s
   double roof_ms = 0;          // see below
   double roof_ratio = 0;       // ms / roof_ms
+  RatioFigures ratio;          // of the baseline's ms over this, turn by turn
   // Against exact attention in double, on `sampled` rows.
   int sampled = 0;
   double rel_err = 0;      // largest difference over root mean square
@@ -46,6 +48,9 @@ struct MeasuredDevice {
   Isa isa = Isa::kBaseline;
   MachineFigures machine;
 };
+
+// Which of some methods, at least one, the others are set against: kPaged, or else the last.
+size_t baseline_of(std::span<const PlanMethod> methods);
 
 // Random K, V and Q, then all methods in turns, run by run; figures in the order of `methods`,
 // which is not empty. kDense is for cases of one sequence. `progress`, which may be empty, is told

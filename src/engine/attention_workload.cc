@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <random>
 
@@ -62,8 +63,18 @@ uint64_t panels_of(int64_t begin, int64_t length) {
   return (begin + length - 1) / kPanelTokens - begin / kPanelTokens + 1;
 }
 
+uint64_t nodes_of(const AttentionCase& shape, const SharedLevel& level) {
+  return (shape.n_sequences + uint64_t(level.sequences) - 1) / level.sequences;
+}
+
 uint64_t panels_of(const AttentionCase& shape) {
-  return panels_of(0, shape.shared) + shape.n_sequences * panels_of(shape.shared, shape.own);
+  uint64_t panels = panels_of(0, shape.shared);
+  int64_t begin = shape.shared;
+  for (const SharedLevel& level : shape.levels) {
+    panels += nodes_of(shape, level) * panels_of(begin, level.positions);
+    begin += level.positions;
+  }
+  return panels + shape.n_sequences * panels_of(begin, shape.own);
 }
 
 KvShape kv_shape(const AttentionCase& shape) {
@@ -71,6 +82,12 @@ KvShape kv_shape(const AttentionCase& shape) {
 }
 
 }  // namespace
+
+int32_t AttentionCase::length() const {
+  int32_t length = shared + own;
+  for (const SharedLevel& level : levels) length += level.positions;
+  return length;
+}
 
 uint64_t AttentionCase::visible_pairs() const {
   const auto n = static_cast<uint64_t>(new_tokens);
@@ -82,9 +99,14 @@ uint64_t AttentionCase::kv_bytes_per_token() const {
   return kv_shape(*this).panel_bytes() / n_layers / kPanelTokens;
 }
 
+uint64_t AttentionCase::stored_positions() const {
+  uint64_t positions = uint64_t(shared) + uint64_t(n_sequences) * uint64_t(own);
+  for (const SharedLevel& level : levels) positions += nodes_of(*this, level) * level.positions;
+  return positions;
+}
+
 uint64_t AttentionCase::stored_kv_bytes() const {
-  const uint64_t positions = uint64_t(shared) + uint64_t(n_sequences) * uint64_t(own);
-  return positions * kv_bytes_per_token();
+  return stored_positions() * kv_bytes_per_token();
 }
 
 std::optional<uint64_t> AttentionCase::memory_bytes() const {
@@ -102,6 +124,13 @@ Result<AttentionWorkload> AttentionWorkload::create(const AttentionCase& shape, 
   BANYAN_CHECK(
       shape.new_tokens >= 1 && shape.new_tokens <= std::max(shape.own, 1) && shape.length() >= 1,
       "new tokens are positions of their sequence");
+  int above = std::numeric_limits<int>::max();
+  for (const SharedLevel& level : shape.levels) {
+    BANYAN_CHECK(level.positions >= 1 && level.sequences >= 1 &&
+                     (above % level.sequences == 0 || &level == shape.levels.data()),
+                 "levels of a tree lie within each other");
+    above = level.sequences;
+  }
   BANYAN_CHECK(size_t(shape.head_dim) * kPanelTokens <= kTableSize, "a panel fits the table");
   auto panels =
       PanelPool::create(kv_shape(shape), panels_of(shape) * kv_shape(shape).panel_bytes());
@@ -123,19 +152,40 @@ AttentionWorkload::AttentionWorkload(const AttentionCase& shape, PanelPool pool)
 
 bool AttentionWorkload::build_tree() {
   const auto n_rows = static_cast<uint32_t>(shape_.n_rows());
-  uint32_t parent = NodeView::kNoParent;
+  std::vector<uint32_t> path(shape_.levels.size() + 1, NodeView::kNoParent);
   if (shape_.shared > 0) {
-    if (!add_node(parent, 0, shape_.shared, 0, n_rows)) return false;
-    parent = 0;
+    if (!add_node(path[0], 0, shape_.shared, 0, n_rows)) return false;
+    path[0] = 0;
   }
   for (uint32_t row = 0; row < n_rows; row += shape_.new_tokens) {
-    const uint32_t row_end = row + shape_.new_tokens;
-    if (shape_.own > 0 && !add_node(parent, shape_.shared, shape_.own, row, row_end)) return false;
-    const auto leaf = static_cast<uint32_t>(nodes_.size() - 1);
-    sequences_.push_back({.leaf = leaf, .row_begin = row, .row_end = row_end});
-    for (int32_t i = 0; i < shape_.new_tokens; ++i) {
-      row_pos_.push_back(shape_.length() - shape_.new_tokens + i);
+    if (!add_sequence(row, path)) return false;
+  }
+  return true;
+}
+
+// `path`: the nodes of the sequence before it, one for each level, the shared one first.
+bool AttentionWorkload::add_sequence(uint32_t first_row, std::span<uint32_t> path) {
+  const uint32_t new_tokens = shape_.new_tokens;
+  const uint32_t row_end = first_row + new_tokens;
+  Position begin = shape_.shared;
+  for (size_t i = 0; i < shape_.levels.size(); ++i) {
+    const SharedLevel& level = shape_.levels[i];
+    const uint32_t rows = level.sequences * new_tokens;
+    if (first_row % rows == 0) {
+      const auto end = static_cast<uint32_t>(std::min<int64_t>(first_row + rows, shape_.n_rows()));
+      if (!add_node(path[i], begin, level.positions, first_row, end)) return false;
+      path[i + 1] = static_cast<uint32_t>(nodes_.size() - 1);
     }
+    begin += level.positions;
+  }
+  uint32_t leaf = path.back();
+  if (shape_.own > 0) {
+    if (!add_node(leaf, begin, shape_.own, first_row, row_end)) return false;
+    leaf = static_cast<uint32_t>(nodes_.size() - 1);
+  }
+  sequences_.push_back({.leaf = leaf, .row_begin = first_row, .row_end = row_end});
+  for (uint32_t i = 0; i < new_tokens; ++i) {
+    row_pos_.push_back(shape_.length() - static_cast<Position>(new_tokens - i));
   }
   return true;
 }

@@ -18,9 +18,16 @@
 
 namespace banyan {
 
-// `n_sequences` sequences of shared + own positions each, of which the last `new_tokens` are rows.
+// Positions that every `sequences` neighbours share.
+struct SharedLevel {
+  int32_t positions = 0;
+  int sequences = 1;
+};
+
+// `n_sequences` sequences of length() positions each, of which the last `new_tokens` are rows.
 // Requires at least one position, head, dimension, layer and sequence, n_heads a multiple of
-// n_kv_heads, and 1 <= new_tokens <= own (or new_tokens 1 where all positions are shared).
+// n_kv_heads, levels of at least one position, each of a divisor of the sequences of the one above,
+// and 1 <= new_tokens <= own (or new_tokens 1 where all positions are shared).
 struct AttentionCase {
   int n_heads = 32;
   int n_kv_heads = 32;
@@ -28,17 +35,20 @@ struct AttentionCase {
   DType kv_type = DType::kF16;  // f32, f16, bf16 or q8_0
   int n_layers = 1;
   int n_sequences = 1;
-  int32_t shared = 0;      // positions at the beginning, which all sequences share
-  int32_t own = 0;         // further positions of each sequence
-  int32_t new_tokens = 1;  // 1: decoding; own: reading a prompt
+  int32_t shared = 0;                    // positions at the beginning, which all sequences share
+  std::vector<SharedLevel> levels = {};  // below these, which make a tree
+  int32_t own = 0;                       // further positions of each sequence
+  int32_t new_tokens = 1;                // 1: decoding; own: reading a prompt
 
   int64_t n_rows() const { return int64_t{n_sequences} * new_tokens; }
-  int32_t length() const { return shared + own; }  // of one sequence
+  int32_t length() const;  // of one sequence
 
   // (row, key) pairs of one layer where the row sees the key.
   uint64_t visible_pairs() const;
   // K and V of one position over the KV heads of one layer.
   uint64_t kv_bytes_per_token() const;
+  // Positions, each stored one once.
+  uint64_t stored_positions() const;
   // Each stored K and V of one layer once.
   uint64_t stored_kv_bytes() const;
   // Memory that AttentionWorkload::create takes, and as much as Q for an executor's output; nothing
@@ -63,6 +73,7 @@ class AttentionWorkload {
   bool build_tree();
   bool add_node(uint32_t parent, Position begin, int32_t length, uint32_t row_begin,
                 uint32_t row_end);
+  bool add_sequence(uint32_t first_row, std::span<uint32_t> path);
   void fill(ThreadPool& pool, Isa isa);
 
   AttentionCase shape_;

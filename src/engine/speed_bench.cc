@@ -33,34 +33,6 @@ class TokenSource {
   uint64_t vocab_;
 };
 
-// Sequences that end, and whose KV goes, with the benchmark.
-class BenchSequences {
- public:
-  explicit BenchSequences(KvTree& tree) : tree_(tree) {}
-  ~BenchSequences() {
-    // Last first: a fork gives back what it has of its own, then its origin the rest.
-    for (size_t i = ids_.size(); i-- > 0;) {
-      tree_.truncate(ids_[i], shared_[i]);
-      tree_.close(ids_[i]);
-    }
-  }
-  BenchSequences(const BenchSequences&) = delete;
-  BenchSequences& operator=(const BenchSequences&) = delete;
-  SeqId open() { return keep(tree_.open({}, 0).seq, 0); }
-  SeqId fork(SeqId from) { return keep(tree_.fork(from), tree_.length(from)); }
-  const std::vector<SeqId>& ids() const { return ids_; }
-
- private:
-  SeqId keep(SeqId id, int32_t shared) {
-    ids_.push_back(id);
-    shared_.push_back(shared);
-    return id;
-  }
-  KvTree& tree_;
-  std::vector<SeqId> ids_;
-  std::vector<int32_t> shared_;  // positions that each took over from another
-};
-
 Result<void> read_prompt(Engine& engine, SeqId seq, std::span<const TokenId> tokens) {
   while (!tokens.empty()) {
     const size_t n = std::min<size_t>(tokens.size(), engine.steps().max_rows());
@@ -95,44 +67,59 @@ double difference_ms(int64_t after, int64_t before) {
 
 }  // namespace
 
-Result<DecodeFigures> bench_decode(Engine& engine, const DecodeShape& shape, PlanMethod method) {
+BenchSequences::~BenchSequences() {
+  // Last first: a fork gives back what it has of its own, then its origin the rest.
+  for (size_t i = ids_.size(); i-- > 0;) {
+    tree_.truncate(ids_[i], shared_[i]);
+    tree_.close(ids_[i]);
+  }
+}
+
+Result<std::unique_ptr<DecodeBench>> DecodeBench::create(Engine& engine, const DecodeShape& shape) {
   if (shape.pl > engine.steps().max_rows()) {
     return bad_input(
         fmt::format("-npl is {}, a step has at most {} rows", shape.pl, engine.steps().max_rows()));
   }
-  engine.steps().set_plan_method(method);
-  TokenSource source(engine.tokenizer().size());
-  BenchSequences sequences(engine.tree());
-  const int length = shape.pp + shape.tg;
-  DecodeFigures figures;
+  std::unique_ptr<DecodeBench> bench(new DecodeBench(engine, shape));
+  const int64_t start = now_ns();
+  BANYAN_TRY(bench->read_prompts());
+  bench->prompt_seconds_ = ms_since(start) * 1e-3;
+  return bench;
+}
 
-  int64_t start = now_ns();
-  const auto first_prompt = source.take(shape.pp);
-  const SeqId first = sequences.open();
-  engine.tree().reserve(first, length);
-  BANYAN_TRY(read_prompt(engine, first, first_prompt));
-  for (int i = 1; i < shape.pl; ++i) {
-    if (shape.shared) {
-      engine.tree().reserve(sequences.fork(first), length);
-    } else {
-      const SeqId seq = sequences.open();
-      engine.tree().reserve(seq, length);
-      BANYAN_TRY(read_prompt(engine, seq, source.take(shape.pp)));
-    }
+Result<void> DecodeBench::read_prompts() {
+  TokenSource source(engine_.tokenizer().size());
+  for (int i = 0; i < (shape_.shared ? 1 : shape_.pl); ++i) {
+    BANYAN_TRY(read_prompt(engine_, prompts_.open(), source.take(shape_.pp)));
   }
-  figures.prompt_seconds = ms_since(start) * 1e-3;
+  return {};
+}
 
-  const StepTimes before = engine.steps().times();
-  start = now_ns();
-  BANYAN_TRY(generate_together(engine, sequences.ids(), shape.tg, source));
+Result<DecodeSample> DecodeBench::generate(PlanMethod method) {
+  StepRunner& steps = engine_.steps();
+  steps.set_plan_method(method);
+  TokenSource source(engine_.tokenizer().size());
+  BenchSequences sequences(engine_.tree());
+  for (int i = 0; i < shape_.pl; ++i) {
+    const SeqId seq = sequences.fork(prompts_.ids()[shape_.shared ? 0 : i]);
+    engine_.tree().reserve(seq, shape_.pp + shape_.tg);
+  }
+  const int64_t tree_before = steps.tree_ns();
+  const int64_t plan_before = steps.plan_ns();
+  const StepTimes before = steps.times();
+  const int64_t start = now_ns();
+  BANYAN_TRY(generate_together(engine_, sequences.ids(), shape_.tg, source));
   const double total_ms = ms_since(start);
-  const StepTimes& after = engine.steps().times();
-  figures.generate_seconds = total_ms * 1e-3;
-  figures.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
-  figures.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
-  figures.other_ms = total_ms - figures.attention_ms - figures.weights_ms;
-  figures.kv_bytes = engine.pool().used_bytes();
-  return figures;
+  const StepTimes& after = steps.times();
+  DecodeSample sample;
+  sample.seconds = total_ms * 1e-3;
+  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
+  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
+  sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
+  sample.tree_ms = difference_ms(steps.tree_ns(), tree_before);
+  sample.plan_ms = difference_ms(steps.plan_ns(), plan_before);
+  sample.kv_bytes = engine_.pool().used_bytes();
+  return sample;
 }
 
 Result<std::unique_ptr<DepthBench>> DepthBench::create(Engine& engine, int depth) {

@@ -4,6 +4,7 @@
 // can be laid side by side: random tokens, no sampling, the logits of the last token of each
 // sequence computed, host work inside the clock.
 
+#include <memory>
 #include <vector>
 
 #include "base/function_ref.h"
@@ -20,17 +21,56 @@ struct DecodeShape {
   bool shared = false;
 };
 
-struct DecodeFigures {
-  double prompt_seconds = 0;
-  double generate_seconds = 0;
-  double attention_ms = 0;  // of generation, summed over its steps
+// Of one round of generation, summed over its steps.
+struct DecodeSample {
+  double seconds = 0;
+  double attention_ms = 0;
   double weights_ms = 0;
-  double other_ms = 0;    // planning included
+  double other_ms = 0;    // all else inside the clock, the next two included
+  double tree_ms = 0;     // slots for the new tokens
+  double plan_ms = 0;     // numbering rows and planning
   uint64_t kv_bytes = 0;  // held at the end
 };
 
-// kBadInput if the KV budget cannot hold the shape.
-Result<DecodeFigures> bench_decode(Engine& engine, const DecodeShape& shape, PlanMethod method);
+// Live sequences of a benchmark, which end, and whose KV goes, with this.
+class BenchSequences {
+ public:
+  explicit BenchSequences(KvTree& tree) : tree_(tree) {}
+  ~BenchSequences();
+  BenchSequences(const BenchSequences&) = delete;
+  BenchSequences& operator=(const BenchSequences&) = delete;
+  SeqId open() { return keep(tree_.open({}, 0).seq, 0); }
+  SeqId fork(SeqId from) { return keep(tree_.fork(from), tree_.length(from)); }
+  const std::vector<SeqId>& ids() const { return ids_; }
+
+ private:
+  SeqId keep(SeqId id, int32_t shared) {
+    ids_.push_back(id);
+    shared_.push_back(shared);
+    return id;
+  }
+  KvTree& tree_;
+  std::vector<SeqId> ids_;
+  std::vector<int32_t> shared_;  // positions that each took over from another
+};
+
+// Holds the prompts of a shape, computed once, from which the sequences of every round fork.
+class DecodeBench {
+ public:
+  // kBadInput or kFailed if a step or the KV budget cannot hold the shape.
+  static Result<std::unique_ptr<DecodeBench>> create(Engine& engine, const DecodeShape& shape);
+  double prompt_seconds() const { return prompt_seconds_; }
+  Result<DecodeSample> generate(PlanMethod method);
+
+ private:
+  DecodeBench(Engine& engine, const DecodeShape& shape)
+      : engine_(engine), shape_(shape), prompts_(engine.tree()) {}
+  Result<void> read_prompts();
+  Engine& engine_;
+  DecodeShape shape_;
+  BenchSequences prompts_;
+  double prompt_seconds_ = 0;
+};
 
 // llama-bench: one sample of reading `tokens` new ones at `depth`, or of generating them one by
 // one.

@@ -158,7 +158,6 @@ void StepRunner::advance_view(std::span<const Piece> pieces) {
 }
 
 Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
-  const int64_t plan_start = now_ns();
   size_t rows = 0;
   size_t wanted = 0;
   for (const Piece& piece : pieces) {
@@ -168,16 +167,23 @@ Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
   }
   BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
   BANYAN_TRY(check_positions(pieces));
+  const int64_t tree_start = now_ns();
   BANYAN_TRY(extend(pieces));
-  if (continues(pieces) && positions_.size() == pieces.size()) {
+  const int64_t plan_start = now_ns();
+  tree_ns_ += plan_start - tree_start;
+  const bool is_next = continues(pieces) && positions_.size() == pieces.size();
+  if (is_next) {
     advance_view(pieces);
   } else {
     view_tree(pieces);
   }
+  const TreeView view{nodes_, sequences_, positions_};
+  const DeviceDescription device{.n_workers = device_.n_workers,
+                                 .deterministic = device_.deterministic};
   for (size_t group = 0; group < plans_.size(); ++group) {
-    make_plan(method_, {nodes_, sequences_, positions_}, shapes_[group],
-              {.n_workers = device_.n_workers, .deterministic = device_.deterministic},
-              plans_[group]);
+    if (!is_next || !advance_plan(view, device, plans_[group])) {
+      make_plan(method_, view, shapes_[group], device, plans_[group]);
+    }
     device_.attention->prepare(plans_[group], planes_[0].shape, shapes_[group].n_heads);
   }
   plan_ns_ += now_ns() - plan_start;

@@ -54,12 +54,17 @@ class StepRunner {
   void reserve(int64_t positions);
 
   // How the next steps are planned.
-  void set_plan_method(PlanMethod method) { method_ = method; }
+  void set_plan_method(PlanMethod method) {
+    if (method != method_) viewed_.clear();
+    method_ = method;
+  }
 
   int max_rows() const { return activations_.max_rows(); }
   const StepTimes& times() const { return times_; }  // summed over all steps
   const Plan& plan() const { return plans_[0]; }     // of the last step, for the first layer group
-  double plan_ms() const { return plan_ns_ * 1e-6; }
+  // Summed over all steps: taking slots for new tokens, and numbering rows and planning.
+  int64_t tree_ns() const { return tree_ns_; }
+  int64_t plan_ns() const { return plan_ns_; }
   uint64_t activation_bytes() const {
     return activations_.bytes() + output_.size() * sizeof(float);
   }
@@ -86,6 +91,7 @@ class StepRunner {
   AlignedArray<float> output_;  // [wanted][output_width_]
   size_t output_width_ = 0;     // of the last run
   StepTimes times_;
+  int64_t tree_ns_ = 0;
   int64_t plan_ns_ = 0;
   std::vector<Plan> plans_;  // one for each layer group
 

@@ -127,7 +127,7 @@ bool sees_all(const WorkItem& item, Band band, int n_rows, const Position* row_p
   if (band.window != Band::kNone && band.window != Band::kCausal) return false;
   return *std::min_element(row_pos, row_pos + n_rows) >= item.kv_end - 1;
 }
-constexpr int64_t kManyKeysForAll = 2048;
+constexpr int64_t kFewestKeysSeenByAll = 2048;
 
 bool suits_bf16(const AttendCall& call, const WorkItem& item, int n_rows, const Position* row_pos) {
   const KvShape& shape = call.in->kv.shape;
@@ -136,7 +136,7 @@ bool suits_bf16(const AttendCall& call, const WorkItem& item, int n_rows, const 
   }
   const Band band = call.plan->runs[item.run].band;
   int64_t keys = int64_t{*std::min_element(row_pos, row_pos + n_rows)} + 1;
-  if (sees_all(item, band, n_rows, row_pos)) return keys >= kManyKeysForAll;
+  if (sees_all(item, band, n_rows, row_pos)) return keys >= kFewestKeysSeenByAll;
   if (band.window != Band::kNone) keys = std::min<int64_t>(keys, band.window);
   return keys >= std::clamp(call.most_keys / 2, kFewestKeysForBf16, kManyKeys);
 }
@@ -198,12 +198,10 @@ class BlockReader {
   // Of the block that read() would give next.
   LinesAhead next_lines() const {
     LinesAhead lines;
-    RefWalk ahead = walk_;
-    for (int panel = 0; panel < kBlockPanels && ahead.position() < item_.kv_end; ++panel) {
-      const PanelId id = ahead.next().panel;
-      lines.add(call_.in->kv.k_panel(kv_head_, id), shape_.k_panel_bytes());
-      lines.add(call_.in->kv.v_panel(kv_head_, id), shape_.v_panel_bytes());
-    }
+    for_each_panel_ahead([&](int, const std::byte* k, const std::byte* v) {
+      lines.add(k, shape_.k_panel_bytes());
+      lines.add(v, shape_.v_panel_bytes());
+    });
     return lines;
   }
 
@@ -238,12 +236,20 @@ class BlockReader {
 
   // Few rows wait for memory.
   void look_ahead(KvBlock& block) const {
+    for_each_panel_ahead([&](int panel, const std::byte* k, const std::byte* v) {
+      block.ahead_k[panel] = k;
+      block.ahead_v[panel] = v;
+      block.fetches_ahead = true;
+    });
+  }
+
+  // f(index, K, V) for the panels of the block that read() would give next.
+  template <class F>
+  void for_each_panel_ahead(F f) const {
     RefWalk ahead = walk_;
     for (int panel = 0; panel < kBlockPanels && ahead.position() < item_.kv_end; ++panel) {
       const PanelId id = ahead.next().panel;
-      block.ahead_k[panel] = call_.in->kv.k_panel(kv_head_, id);
-      block.ahead_v[panel] = call_.in->kv.v_panel(kv_head_, id);
-      block.fetches_ahead = true;
+      f(panel, call_.in->kv.k_panel(kv_head_, id), call_.in->kv.v_panel(kv_head_, id));
     }
   }
 

@@ -9,10 +9,6 @@
 namespace banyan {
 namespace {
 
-// To read a key costs about as much as to use it with this many packed rows (rows x heads), where
-// caches help.
-constexpr uint64_t kReadCost = 4;
-
 // A tile of at least this many packed rows is bound by arithmetic, not by reading KV: of one
 // sequence only smaller ones are cut by keys.
 constexpr uint32_t kArithmeticBoundRows = 32;
@@ -99,7 +95,7 @@ uint32_t append_partial(RowRange rows, const RowShape& shape, Plan& plan) {
 
 // `partial`: as in WorkItem.
 void append_item(uint32_t run_index, RowRange rows, KvRange kv, uint32_t partial,
-                 const RowShape& shape, Plan& plan) {
+                 const RowShape& shape, const PlanCosts& costs, Plan& plan) {
   const Run& run = plan.runs[run_index];
   WorkItem item{.run = run_index,
                 .stretch = run.stretch_begin,
@@ -108,7 +104,7 @@ void append_item(uint32_t run_index, RowRange rows, KvRange kv, uint32_t partial
                 .row_begin = rows.begin,
                 .row_end = rows.end,
                 .partial = partial,
-                .cost = item_cost(rows, heads_per_kv_head(shape), kv)};
+                .cost = item_cost(rows, heads_per_kv_head(shape), kv, costs)};
   if (!kv.empty()) {
     while (plan.stretches[item.stretch].kv_end <= kv.begin) ++item.stretch;
     const Stretch& stretch = plan.stretches[item.stretch];
@@ -142,7 +138,7 @@ uint32_t choose_row_tile(const TreeView& tree, const SequenceView& sequence, Pos
   while (tile * heads > kArithmeticBoundRows) {
     const RowRange last{rows.end - tile, rows.end};
     const KvRange kv = visible_keys(tree, sequence, last, from, shape.window);
-    if (item_cost(last, heads, kv) <= cost_limit) break;
+    if (item_cost(last, heads, kv, device.costs) <= cost_limit) break;
     tile = (tile + 1) / 2;
     if (tile == 1) break;
   }
@@ -157,14 +153,15 @@ void PartialLists::append_to(uint32_t last, std::vector<uint32_t>& out) const {
   std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
 }
 
-uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv) {
-  const uint64_t packed = uint64_t{rows.size()} * heads;
-  return (packed + kReadCost) * static_cast<uint64_t>(kv.end - kv.begin);
+uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv, const PlanCosts& costs) {
+  const double packed = double(rows.size()) * heads;
+  return static_cast<uint64_t>((packed + costs.cached_read) * (kv.end - kv.begin));
 }
 
-int32_t choose_step(RowRange rows, KvRange kv, const RowShape& shape, uint64_t cost_limit) {
+int32_t choose_step(RowRange rows, KvRange kv, const RowShape& shape, const PlanCosts& costs,
+                    uint64_t cost_limit) {
   const int32_t keys = kv.end - kv.begin;
-  const uint64_t cost = item_cost(rows, heads_per_kv_head(shape), kv);
+  const uint64_t cost = item_cost(rows, heads_per_kv_head(shape), kv, costs);
   const auto parts = static_cast<int32_t>(
       std::min<uint64_t>(cost / std::max<uint64_t>(cost_limit, 1) + 1, keys / kFewestKeys + 1));
   // Up to whole chunks, that the last part be none of a few keys.
@@ -183,7 +180,8 @@ uint64_t sequence_cost(const TreeView& tree, const SequenceView& sequence, Posit
   uint64_t cost = 0;
   for (uint32_t row = sequence.row_begin; row < sequence.row_end; row += tile) {
     const RowRange rows{row, std::min(row + tile, sequence.row_end)};
-    cost += item_cost(rows, heads, visible_keys(tree, sequence, rows, from, shape.window));
+    cost += item_cost(rows, heads, visible_keys(tree, sequence, rows, from, shape.window),
+                      device.costs);
   }
   return cost * shape.n_kv_heads;
 }
@@ -208,15 +206,16 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
     const KvRange kv =
         tile == rows.size() ? all : visible_keys(tree, sequence, part, covered.end, shape.window);
     const bool few = part.size() == 1 || part.size() * heads <= kArithmeticBoundRows;
-    const bool is_large = few && item_cost(part, heads, kv) > cost_limit;
-    const int32_t step = is_large ? choose_step(part, kv, shape, cost_limit) : kv.end - kv.begin;
+    const bool is_large = few && item_cost(part, heads, kv, device.costs) > cost_limit;
+    const int32_t step =
+        is_large ? choose_step(part, kv, shape, device.costs, cost_limit) : kv.end - kv.begin;
     // Deterministic: behind other partials each segment has its own.
     const bool in_segments = device.deterministic && (is_large || has_covered);
     const Position first_end = device.deterministic && !in_segments
                                    ? kv.end
                                    : item_end(kv.begin, kv.end, std::max(step, 1), device);
     if (!has_covered && (first_end == kv.end || kv.empty())) {
-      append_item(run, part, kv, WorkItem::kFinal, shape, plan);
+      append_item(run, part, kv, WorkItem::kFinal, shape, device.costs, plan);
       continue;
     }
     const auto list_begin = static_cast<uint32_t>(plan.merge_lists.size());
@@ -224,7 +223,7 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
     for (Position begin = kv.begin; begin < kv.end;) {
       const Position end = item_end(begin, kv.end, std::max(step, 1), device);
       const uint32_t partial = append_partial(part, shape, plan);
-      append_item(run, part, {begin, end}, partial, shape, plan);
+      append_item(run, part, {begin, end}, partial, shape, device.costs, plan);
       plan.merge_lists.push_back(partial);
       begin = end;
     }
@@ -258,7 +257,7 @@ Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const 
     const uint32_t partial = append_partial(rows, shape, plan);
     for (uint32_t row = rows.begin; row < rows.end; row += row_tile) {
       const RowRange part{row, std::min(row + row_tile, rows.end)};
-      append_item(run, part, {begin, cut}, partial, shape, plan);
+      append_item(run, part, {begin, cut}, partial, shape, device.costs, plan);
     }
     result.partials = lists.add(result.partials, partial);
     begin = cut;

@@ -52,10 +52,11 @@ class PartialLists {
 uint64_t item_cost_limit(uint64_t total_cost, const DeviceDescription& device);
 
 // Keys of each part so that no part costs more than `cost_limit` and all about the same.
-int32_t choose_step(RowRange rows, KvRange kv, const RowShape& shape, uint64_t cost_limit);
+int32_t choose_step(RowRange rows, KvRange kv, const RowShape& shape, const PlanCosts& costs,
+                    uint64_t cost_limit);
 
 // Cost of these rows over these keys, of one KV head.
-uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv);
+uint64_t item_cost(RowRange rows, uint32_t heads, KvRange kv, const PlanCosts& costs);
 
 // Cost of what a sequence's rows see from position `from` on, over all KV heads.
 uint64_t sequence_cost(const TreeView& tree, const SequenceView& sequence, Position from,

@@ -10,24 +10,23 @@
 namespace banyan {
 namespace {
 
-// Packed rows that one pass of an executor serves: more read the KV again.
-constexpr uint32_t kPassRows = 256;
-
-uint32_t passes(uint32_t rows, uint32_t heads) {
-  return (rows * heads + kPassRows - 1) / kPassRows;
+// Passes of an executor, each of which reads the KV.
+uint32_t passes(uint32_t rows, uint32_t heads, const DeviceDescription& device) {
+  return (rows * heads + device.pass_rows - 1) / device.pass_rows;
 }
 
 Position node_end(const NodeView& node) { return node.kv_begin + node.kv_len; }
 
 // Fills `sequences` and `reads` of all nodes.
-void count_sequences(const TreeView& tree, const RowShape& shape, Plan& plan) {
+void count_sequences(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
+                     Plan& plan) {
   auto& notes = plan.scratch.nodes;
   notes.assign(tree.nodes.size(), {});
   for (const SequenceView& sequence : tree.sequences) {
     if (sequence.row_begin == sequence.row_end) continue;
     PlannerScratch::Node& note = notes[sequence.leaf];
     ++note.sequences;
-    note.reads += passes(sequence.row_end - sequence.row_begin, heads_per_kv_head(shape));
+    note.reads += passes(sequence.row_end - sequence.row_begin, heads_per_kv_head(shape), device);
   }
   for (size_t i = notes.size(); i-- > 0;) {
     const uint32_t parent = tree.nodes[i].parent;
@@ -58,7 +57,8 @@ void plan_nodes(const TreeView& tree, const RowShape& shape, const DeviceDescrip
     notes[i].covered = device.deterministic ? end - end % kSegmentTokens : end;
     const KvRange keys = keys_of(tree, i, plan);
     if (!keys.empty() && shares(i, keys)) {
-      cost += item_cost({node.row_begin, node.row_end}, heads, keys) * shape.n_kv_heads;
+      cost +=
+          item_cost({node.row_begin, node.row_end}, heads, keys, device.costs) * shape.n_kv_heads;
     } else {
       notes[i].covered = keys.begin;
     }
@@ -77,11 +77,12 @@ void plan_nodes(const TreeView& tree, const RowShape& shape, const DeviceDescrip
     if (keys.empty()) continue;
     const RowRange rows{node.row_begin, node.row_end};
     uint32_t row_tile = rows.size();
-    if (item_cost(rows, heads, keys) > limit) {
-      row_tile = std::min(row_tile, std::max(1U, kPassRows / heads));
+    if (item_cost(rows, heads, keys, device.costs) > limit) {
+      row_tile = std::min(row_tile, std::max(1U, device.pass_rows / heads));
     }
-    const int32_t part =
-        step > 0 ? step : choose_step({rows.begin, rows.begin + row_tile}, keys, shape, limit);
+    const int32_t part = step > 0 ? step
+                                  : choose_step({rows.begin, rows.begin + row_tile}, keys, shape,
+                                                device.costs, limit);
     notes[i].partials = append_shared(tree, static_cast<uint32_t>(i), rows, {keys.begin, before},
                                       keys.end, part, row_tile, shape, device, plan)
                             .partials;
@@ -97,14 +98,14 @@ void plan_nodes(const TreeView& tree, const RowShape& shape, const DeviceDescrip
 
 void plan_two_phase(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                     Plan& plan) {
-  count_sequences(tree, shape, plan);
+  count_sequences(tree, shape, device, plan);
   const auto shares = [&](size_t i, KvRange) { return plan.scratch.nodes[i].sequences > 1; };
   plan_nodes(tree, shape, device, kChunkTokens, shares, plan);
 }
 
 void plan_auto(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                Plan& plan) {
-  count_sequences(tree, shape, plan);
+  count_sequences(tree, shape, device, plan);
   const uint32_t heads = heads_per_kv_head(shape);
   const auto shares = [&](size_t i, KvRange keys) {
     const PlannerScratch::Node& note = plan.scratch.nodes[i];
@@ -117,8 +118,8 @@ void plan_auto(const TreeView& tree, const RowShape& shape, const DeviceDescript
       return false;
     }
     const uint32_t rows = node.row_end - node.row_begin;
-    const double saved =
-        (double(note.reads) - passes(rows, heads)) * (keys.end - keys.begin) * device.costs.read;
+    const double saved = (double(note.reads) - passes(rows, heads, device)) *
+                         (keys.end - keys.begin) * device.costs.read;
     const double spent = double(rows) * heads * device.costs.partial + device.costs.item;
     return saved > spent;
   };

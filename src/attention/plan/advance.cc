@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans of decode steps that follow each other: what is cut stays cut, and the newest items grow.
+
+#include "attention/plan.h"
+
+namespace banyan {
+namespace {
+
+// Steps until a plan is made anew, that its items stay balanced.
+constexpr uint32_t kMostAdvances = 64;
+
+// Finds the item of each row that ends with the row itself. False if one lies where refs are not
+// one for each panel: what follows it is not known then.
+bool find_newest_items(Plan& plan) {
+  std::vector<uint32_t>& newest = plan.scratch.newest_items;
+  newest.assign(plan.row_pos.size(), WorkItem::kFinal);
+  for (uint32_t i = 0; i < plan.items.size(); ++i) {
+    const WorkItem& item = plan.items[i];
+    if (item.kv_end != plan.row_pos[item.row_begin] + 1) continue;
+    const Run& run = plan.runs[item.run];
+    if (!plan.stretches[run.stretch_begin + run.stretch_count - 1].on_grid) {
+      newest.clear();
+      return false;
+    }
+    newest[item.row_begin] = i;
+  }
+  return true;
+}
+
+bool is_next_step(const TreeView& tree, const DeviceDescription& device, const Plan& plan) {
+  for (size_t row = 0; row < tree.row_pos.size(); ++row) {
+    const Position position = tree.row_pos[row];
+    if (position != plan.row_pos[row] + 1) return false;
+    if (device.deterministic && position % kSegmentTokens == 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool advance_plan(const TreeView& tree, const DeviceDescription& device, Plan& plan) {
+  const size_t n_rows = tree.row_pos.size();
+  if (plan.scratch.advances == kMostAdvances || n_rows == 0 || plan.row_pos.size() != n_rows ||
+      tree.sequences.size() != n_rows || plan.runs[0].band.window != Band::kCausal ||
+      !is_next_step(tree, device, plan)) {
+    return false;
+  }
+  if (plan.scratch.advances == 0 && !find_newest_items(plan)) return false;
+  ++plan.scratch.advances;
+  for (size_t row = 0; row < n_rows; ++row) {
+    WorkItem& item = plan.items[plan.scratch.newest_items[row]];
+    Run& run = plan.runs[item.run];
+    Stretch& stretch = plan.stretches[run.stretch_begin + run.stretch_count - 1];
+    const NodeView& leaf = tree.nodes[tree.sequences[row].leaf];
+    ++item.kv_end;
+    ++run.kv_len;
+    ++stretch.kv_end;
+    stretch.refs =
+        leaf.refs.data() + stretch.kv_begin / kPanelTokens - leaf.kv_begin / kPanelTokens;
+    plan.row_pos[row] = tree.row_pos[row];
+  }
+  plan.kv_tokens_read += n_rows;
+  return true;
+}
+
+}  // namespace banyan
