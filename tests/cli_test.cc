@@ -82,8 +82,9 @@ TEST_F(Program, ExplainsItselfInTenLines) {
 }
 
 TEST_F(Program, HelpOfEveryCommandFitsAScreen) {
-  for (const char* command : {"run", "explain", "tokenize", "inspect", "eval logits", "eval ppl",
-                              "bench decode", "bench prefill", "bench attention"}) {
+  for (const char* command :
+       {"run", "explain", "tokenize", "inspect", "eval logits", "eval ppl", "bench decode",
+        "bench prefill", "bench attention", "bench serve-trace"}) {
     const Outcome o = run(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0) << command;
     EXPECT_LE(std::count(o.out.begin(), o.out.end(), '\n'), 60) << command;

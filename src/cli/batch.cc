@@ -2,7 +2,6 @@
 // banyan run --batch: the requests of a file, their results in another. Lines are read as the
 // engine takes them up, so that memory does not grow with the file.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <ctime>
 #include <deque>
@@ -96,7 +95,12 @@ class Batch {
  public:
   Batch(const CommonOptions& options, Engine& engine, std::ifstream& in, std::ofstream& out,
         size_t total, Tally& tally)
-      : options_(options), engine_(engine), in_(in), out_(out), total_(total), tally_(tally) {}
+      : engine_(engine),
+        in_(in),
+        out_(out),
+        total_(total),
+        tally_(tally),
+        progress_(log_level(options)) {}
 
   // False if it was interrupted, or if results cannot be written.
   bool run() {
@@ -174,21 +178,12 @@ class Batch {
   }
 
   void show_progress() {
-    const bool on_terminal = isatty(STDERR_FILENO) != 0;
-    const double every_ms = on_terminal ? 200 : 60'000;
-    if (ms_since(shown_ns_) < every_ms) return;
-    shown_ns_ = now_ns();
-    const std::string text =
-        fmt::format("{} of {} requests done, {:.1f} tokens/s", tally_.done, total_,
-                    per_second(static_cast<double>(tally_.generated), ms_since(start_ns_)));
-    if (on_terminal) {
-      line_.show(text);
-    } else {
-      log_line(LogLevel::kInfo, log_level(options_), text);
-    }
+    progress_.show([&] {
+      return fmt::format("{} of {} requests done, {:.1f} tokens/s", tally_.done, total_,
+                         per_second(static_cast<double>(tally_.generated), ms_since(start_ns_)));
+    });
   }
 
-  const CommonOptions& options_;
   Engine& engine_;
   std::ifstream& in_;
   std::ofstream& out_;
@@ -196,8 +191,7 @@ class Batch {
   Tally& tally_;
   std::deque<Pending> pending_;
   int64_t start_ns_ = now_ns();
-  int64_t shown_ns_ = now_ns();
-  ProgressLine line_{log_level(options_) >= LogLevel::kInfo};
+  SlowProgress progress_;
   // Counts the tokens of single answers as they come.
   struct Count {
     Tally& tally;

@@ -53,11 +53,6 @@ constexpr int kMostPrefill = 1 << 24;
 // Beside the KV and the rows: samples, plans and partials.
 constexpr uint64_t kOtherMemory = uint64_t{64} << 20;
 
-Result<void> check_range(const char* option, int value, int least, int most) {
-  if (value >= least && value <= most) return {};
-  return bad_input(fmt::format("{} is {}, expected {} to {}", option, value, least, most));
-}
-
 Result<void> check_shape(const AttentionOptions& o) {
   BANYAN_TRY(check_range("--heads", o.heads, 1, kMostHeads));
   BANYAN_TRY(check_range("--kv-heads", o.kv_heads, 1, kMostHeads));

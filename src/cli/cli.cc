@@ -20,7 +20,7 @@ constexpr const char* kOverview =
     "  banyan tokenize -p TEXT                text to token ids, and back with --decode\n"
     "  banyan inspect [MODEL]                 what a model file is\n"
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
-    "  banyan bench decode|prefill|attention  how fast this machine is\n"
+    "  banyan bench decode|serve-trace|..     how fast this machine is; banyan bench lists all\n"
     "\n"
     "-m FILE.gguf or FOLDER chooses a model; COMMAND --help says more.\n";
 
@@ -39,6 +39,7 @@ constexpr std::array kCommands = {
     Entry{"bench decode", bench_decode_command},
     Entry{"bench prefill", bench_prefill_command},
     Entry{"bench attention", bench_attention_command},
+    Entry{"bench serve-trace", bench_serve_trace_command},
 };
 
 // Options that llama.cpp's users write with one dash. CLI11 knows such words with two.

@@ -59,6 +59,7 @@ Command eval_perplexity_command();
 Command bench_decode_command();
 Command bench_prefill_command();
 Command bench_attention_command();
+Command bench_serve_trace_command();
 
 // --- common_options.cc
 // -m, --json and --log-level; with `engine`, all that CommonOptions holds.
@@ -72,6 +73,8 @@ std::string cache_folder();
 // Where the measured paths of products are kept; "" where BANYAN_PATHS=default forbids them, or
 // without a home.
 Result<std::string> paths_folder();
+// kBadInput names the option.
+Result<void> check_range(const char* option, int value, int least, int most);
 Result<void> check_threads(const CommonOptions& options);
 // Highest instruction set to use: the machine's, capped by BANYAN_ISA.
 Result<Isa> isa_from_environment();
@@ -124,6 +127,19 @@ class ProgressLine {
  private:
   bool enabled_;
   bool shown_ = false;
+};
+
+// How far long work is: such a line five times a second, or where stderr is no terminal a line of
+// its own every minute.
+class SlowProgress {
+ public:
+  explicit SlowProgress(LogLevel level);
+  void show(FunctionRef<std::string()> text);
+
+ private:
+  LogLevel level_;
+  ProgressLine line_;
+  int64_t shown_ns_;
 };
 
 // Turns Ctrl-C into a question while it lives: interrupted() says whether it came, once.

@@ -119,6 +119,11 @@ Result<std::string> paths_folder() {
   return bad_input(fmt::format("BANYAN_PATHS is \"{}\", expected measured or default", text));
 }
 
+Result<void> check_range(const char* option, int value, int least, int most) {
+  if (value >= least && value <= most) return {};
+  return bad_input(fmt::format("{} is {}, expected {} to {}", option, value, least, most));
+}
+
 Result<void> check_threads(const CommonOptions& o) {
   if (o.threads >= 0 && o.threads <= kMaxThreads) return {};
   return bad_input(

@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "cli/cli.h"
 
 namespace banyan {
@@ -90,6 +91,21 @@ void ProgressLine::clear() {
   fmt::print(stderr, "\r\x1b[K");
   std::fflush(stderr);
   shown_ = false;
+}
+
+SlowProgress::SlowProgress(LogLevel level)
+    : level_(level), line_(level >= LogLevel::kInfo), shown_ns_(now_ns()) {}
+
+void SlowProgress::show(FunctionRef<std::string()> text) {
+  const bool on_terminal = isatty(STDERR_FILENO) != 0;
+  const double every_ms = on_terminal ? 200 : 60'000;
+  if (ms_since(shown_ns_) < every_ms) return;
+  shown_ns_ = now_ns();
+  if (on_terminal) {
+    line_.show(text());
+  } else {
+    log_line(LogLevel::kInfo, level_, text());
+  }
 }
 
 InterruptGuard::InterruptGuard() {

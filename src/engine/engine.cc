@@ -110,7 +110,8 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
              {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic},
              options_.plan_method, options_.max_rows),
       scheduler_(pool_, tree_, steps_,
-                 options_.k_type != DType::kQ8_0 && options_.v_type != DType::kQ8_0) {
+                 options_.k_type != DType::kQ8_0 && options_.v_type != DType::kQ8_0,
+                 options_.retention) {
   if (options_.context == 0) options_.context = model_.hp.context_length;
 }
 

@@ -24,7 +24,9 @@ struct EngineOptions {
   int n_threads = 0;             // 0: physical cores
   int context = 0;               // 0: as trained
   uint64_t kv_budget_bytes = 0;  // 0: a quarter of free memory
-  DType k_type = DType::kF16;    // f32, f16, bf16 or q8_0
+  bool retention = true;  // KV stays after its request, until the budget needs it; false: it goes
+                          // with the last request that uses it
+  DType k_type = DType::kF16;  // f32, f16, bf16 or q8_0
   DType v_type = DType::kF16;
   Compute compute = Compute::kAuto;
   bool deterministic = false;

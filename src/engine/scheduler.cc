@@ -74,8 +74,9 @@ std::pair<RequestId, int> Scheduler::place_in_line(const Stream* stream) {
   return {stream->job.id, stream->index};
 }
 
-Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact)
-    : pool_(pool), tree_(tree), steps_(steps), kv_exact_(kv_exact) {
+Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact,
+                     bool retention)
+    : pool_(pool), tree_(tree), steps_(steps), kv_exact_(kv_exact), retention_(retention) {
   running_.reserve(steps.max_rows());
 }
 
@@ -181,13 +182,7 @@ void Scheduler::abandon(Job& job) {
   for (size_t i = job.streams.size(); i-- > 0;) {
     Stream& stream = *job.streams[i];
     if (stream.running) {
-      int32_t kept = stream.matched;
-      path_.clear();
-      tree_.path(stream.seq, path_);
-      for (const NodeId id : path_) {
-        if (tree_.node(id).users > 1) kept = std::max(kept, tree_.node(id).end());
-      }
-      tree_.truncate(stream.seq, kept);
+      tree_.truncate(stream.seq, std::max(stream.matched, shared_with_others(stream)));
     }
     close(stream);
   }
@@ -322,9 +317,21 @@ void Scheduler::open(Stream& stream) {
   tree_.reserve(stream.seq, most);
 }
 
-// Out of the line, or out of the running ones; the KV stays as cache.
+// Positions of a running one that another uses too.
+int32_t Scheduler::shared_with_others(const Stream& stream) {
+  int32_t end = 0;
+  path_.clear();
+  tree_.path(stream.seq, path_);
+  for (const NodeId id : path_) {
+    if (tree_.node(id).users > 1) end = tree_.node(id).end();
+  }
+  return end;
+}
+
+// Out of the line, or out of the running ones; with retention the KV stays as cache.
 void Scheduler::close(Stream& stream) {
   if (stream.running) {
+    if (!retention_) tree_.truncate(stream.seq, shared_with_others(stream));
     tree_.close(stream.seq);
     std::erase(running_, &stream);
   } else {

@@ -30,7 +30,8 @@ namespace banyan {
 class Scheduler {
  public:
   // All references must outlive it. `kv_exact`: whether K and V are stored as they were computed.
-  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact);
+  // `retention`: as EngineOptions says.
+  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact, bool retention);
   ~Scheduler();
 
   // Puts a request into the line. Requires that it is valid and that the pool could hold its
@@ -82,6 +83,7 @@ class Scheduler {
   void prepare(Stream& stream);
   void open(Stream& stream);
   void close(Stream& stream);
+  int32_t shared_with_others(const Stream& stream);
   void wait(Stream& stream);
   void preempt(Stream& stream);
   int64_t committed_panels() const;
@@ -100,6 +102,7 @@ class Scheduler {
   KvTree& tree_;
   StepRunner& steps_;
   bool kv_exact_;
+  bool retention_;
   StepTimeModel time_;
   RequestId next_id_ = 1;
   std::map<RequestId, Job> jobs_;

@@ -149,6 +149,46 @@ TEST(Scheduler, WhateverJoinsLeavesHitsOrIsPreemptedAnswersAreThoseOfEachAlone) 
   }
 }
 
+TEST(Scheduler, WithoutRetentionKvGoesWithTheLastRequestThatUsesIt) {
+  for (const auto& [max_rows, panels] : {std::pair{512, 1000}, {24, 24}}) {
+    SCOPED_TRACE(testing::Message() << max_rows << " rows, " << panels << " panels");
+    EngineOptions options = options_with(max_rows, panels);
+    options.retention = false;
+    const auto engine = open(options);
+    std::mt19937 random(max_rows);
+    std::map<RequestId, Request> requests;
+    std::vector<Completion> finished;
+    Replies replies;
+    bool more = true;
+    while (more || requests.size() < 40) {
+      for (int i = static_cast<int>(random() % 3); i > 0 && requests.size() < 40; --i) {
+        Request request = any_request(random, 60);
+        if (random() % 4 == 0) request.n = 3;
+        const auto id = engine->submit(request);
+        ASSERT_TRUE(id.has_value()) << id.error().message;
+        requests[*id] = request;
+      }
+      if (random() % 8 == 0) engine->cancel(1 + random() % (requests.size() + 1));
+      more = engine->step(finished);
+      take(finished, replies);
+      engine->tree().check_integrity();
+      EXPECT_EQ(engine->tree().available_panels(),
+                engine->pool().capacity() - engine->pool().used())
+          << "nothing is stored that nobody uses";
+    }
+    int reused = 0;
+    for (const auto& [id, request] : requests) {
+      const Reply& found = *replies.at(id);
+      reused += found.cached_tokens > 0 ? 1 : 0;
+      if (found.finish == FinishReason::kCancelled) continue;
+      expect_same(found, alone(options, request), "request " + std::to_string(id));
+    }
+    EXPECT_GT(reused, 5) << "those that are alive together share";
+    EXPECT_EQ(engine->pool().used(), 0U);
+    expect_nothing_held(*engine);
+  }
+}
+
 TEST(Scheduler, PreemptionLosesNothing) {
   const EngineOptions options = options_with(512, 13);
   const auto engine = open(options);
