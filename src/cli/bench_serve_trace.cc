@@ -245,25 +245,26 @@ Command bench_serve_trace_command() {
   auto* trace =
       app->add_option("TRACE", o->trace,
                       "Mooncake's (JSON lines with hash_ids) or Azure's (CSV) recorded requests");
-  app->add_option("--scale", o->scale, "lengths of prompts and answers, times this")->needs(trace);
+  app->add_option("--scale", o->scale, "lengths of prompts and answers times this")->needs(trace);
   app->add_option("--speed", o->speed, "so many times as fast as recorded")->needs(trace);
   auto* rates =
       app->add_option("--poisson", o->rates, "requests a second, at random moments; e.g. 0.5,1,2")
           ->delimiter(',')
           ->excludes(trace);
   app->add_option("--prompt", o->prompt, "tokens of each prompt")->needs(rates);
-  app->add_option("--shared", o->shared, "of them are the same in all")->needs(rates);
+  app->add_option("--shared", o->shared, "of these are the same in all prompts (default: 0)")
+      ->needs(rates);
   app->add_option("--gen", o->gen, "tokens of each answer")->needs(rates);
-  app->add_option("--seed", o->seed, "of the moments")->needs(rates);
+  app->add_option("--seed", o->seed, "of the moments (default: 1)")->needs(rates);
   app->add_option("--max-latency", o->max_latency,
-                  "find the most requests a second with so many ms for each token")
+                  "find the most requests a second with this latency in ms / tokens")
       ->needs(rates);
   app->add_option("--requests", o->requests,
                   "how many (default: all of a trace, 300 with --poisson)");
   app->add_option("--concurrency", o->concurrency,
-                  "so many with the engine at most (default: any number)");
+                  "so many in the engine at most (default: any number)");
   app->add_option("--retention", o->retention,
-                  "on, off, or on,off: whether KV stays after its request")
+                  "on, off, or on,off: whether KV stays after its requests (default: on)")
       ->delimiter(',');
   add_common_options(*app, o->common, /*engine=*/true);
   return {std::move(app), [o] { return bench_serve_trace_main(*o); }};

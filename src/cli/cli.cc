@@ -20,7 +20,7 @@ constexpr const char* kOverview =
     "  banyan tokenize -p TEXT                text to token ids, and back with --decode\n"
     "  banyan inspect [MODEL]                 what a model file is\n"
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
-    "  banyan bench decode|serve-trace|..     how fast this machine is; banyan bench lists all\n"
+    "  banyan bench decode|serve-trace|..     how fast this machine is; bench lists all\n"
     "\n"
     "-m FILE.gguf or FOLDER chooses a model; COMMAND --help says more.\n";
 

@@ -71,7 +71,7 @@ struct ServeProgress {
 // `concurrency`: so many requests at most are with the engine; later ones wait outside, and are
 // none the less late. 0: any number. `go_on` is asked before each step and every 100 ms while there
 // is none; after a false what is underway is cancelled and counts as failed. Sleeps while there is
-// nothing to do.
+// nothing to do. Requires an engine without requests of others.
 ServeFigures replay(Engine& engine, std::span<const ServeRequest> workload, size_t concurrency,
                     FunctionRef<bool(const ServeProgress&)> go_on);
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "base/testing_temp_folder.h"
 
@@ -125,7 +126,7 @@ TEST(RequestTraceFile, SaysWhatIsWrongAndOnWhichLine) {
       {"TIMESTAMP,ContextTokens,GeneratedTokens\n", "it has no request"},
       {"time,in,out\n", "line 1: it is \"time,in,out\", expected TIMESTAMP"},
       {"", "line 1: it is \"\""},
-      {"\xff\x1b[2J", "line 1: it is \"\\xFF\\x1B[2J\""},
+      {"\xff\x1b[2J", "line 1: it is \"\\xff\\x1b[2J\""},
   };
   for (const auto& [text, sentence] : cases) {
     const std::string said = refusal(text);
@@ -153,6 +154,42 @@ TEST(RequestTraceFile, DamagedTracesAreReadOrRefused) {
         EXPECT_GE(std::min(request.prompt_tokens, request.output_tokens), 1);
       }
     }
+  }
+}
+
+// What a few lines of Python count in the published files.
+TEST(RequestTraceFile, ReadsThePublishedTracesWhole) {
+  const struct {
+    const char* path;
+    size_t requests;
+    int64_t prompt_tokens, output_tokens;
+    double last_ms;
+    size_t n_blocks, distinct_blocks;
+  } cases[] = {
+      {"mooncake/conversation_trace.jsonl", 12031, 144793823, 4122048, 3536999, 288500, 182790},
+      {"azure/AzureLLMInferenceTrace_conv.csv", 19366, 22361870, 4088665, 3501721.937, 0, 0},
+  };
+  for (const auto& want : cases) {
+    const std::string path = std::string(BANYAN_SHARED_DATA) + "/traces/" + want.path;
+    if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
+    const auto trace = open_request_trace(path);
+    ASSERT_TRUE(trace) << trace.error().message;
+    int64_t prompt_tokens = 0;
+    int64_t output_tokens = 0;
+    size_t n_blocks = 0;
+    std::set<uint64_t> distinct;
+    for (const TraceRequest& request : *trace) {
+      prompt_tokens += request.prompt_tokens;
+      output_tokens += request.output_tokens;
+      n_blocks += request.blocks.size();
+      distinct.insert(request.blocks.begin(), request.blocks.end());
+    }
+    EXPECT_EQ(trace->size(), want.requests);
+    EXPECT_EQ(prompt_tokens, want.prompt_tokens);
+    EXPECT_EQ(output_tokens, want.output_tokens);
+    EXPECT_NEAR(trace->back().arrival_ms, want.last_ms, 1e-2);
+    EXPECT_EQ(n_blocks, want.n_blocks);
+    EXPECT_EQ(distinct.size(), want.distinct_blocks);
   }
 }
 
