@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/statistics.h"
 
 namespace banyan {
 namespace {
@@ -176,17 +177,10 @@ ServeFigures replay(Engine& engine, std::span<const ServeRequest> workload, size
   return Replay(engine, workload, concurrency).run(go_on);
 }
 
-Distribution distribution(std::vector<double> values) {
+Distribution distribution(const std::vector<double>& values) {
   if (values.empty()) return {};
-  std::ranges::sort(values);
-  const auto percentile = [&](double p) {
-    const double place = p * static_cast<double>(values.size() - 1);
-    const auto below = static_cast<size_t>(place);
-    const double above = values[std::min(below + 1, values.size() - 1)];
-    return std::lerp(values[below], above, place - static_cast<double>(below));
-  };
   const double sum = std::accumulate(values.begin(), values.end(), 0.0);
-  return {sum / static_cast<double>(values.size()), percentile(0.5), percentile(0.99)};
+  return {sum / static_cast<double>(values.size()), median(values), quantile(values, 0.99)};
 }
 
 ServeSummary summarize(const ServeFigures& figures) {
@@ -206,9 +200,9 @@ ServeSummary summarize(const ServeFigures& figures) {
   }
   if (figures.served.empty()) return sum;
   sum.hit_rate = static_cast<double>(sum.cached_tokens) / static_cast<double>(sum.prompt_tokens);
-  sum.ttft_ms = distribution(std::move(ttft));
-  sum.tpot_ms = distribution(std::move(tpot));
-  sum.normalized_ms = distribution(std::move(normalized)).mean;
+  sum.ttft_ms = distribution(ttft);
+  sum.tpot_ms = distribution(tpot);
+  sum.normalized_ms = distribution(normalized).mean;
   sum.rps = static_cast<double>(figures.served.size()) / figures.seconds;
   return sum;
 }

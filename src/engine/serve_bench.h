@@ -81,7 +81,7 @@ struct Distribution {
   double p50 = 0;
   double p99 = 0;
 };
-Distribution distribution(std::vector<double> values);
+Distribution distribution(const std::vector<double>& values);
 
 struct ServeSummary {
   uint64_t prompt_tokens = 0;
