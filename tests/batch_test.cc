@@ -208,8 +208,13 @@ TEST_F(Batch, MoreLinesThanAStepHasRows) {
 }
 
 TEST_F(Batch, ChatsShareTheirSystemPrompt) {
-  model_ = default_model();
-  if (model_.empty()) GTEST_SKIP() << "the default model is not there";
+  model_ = path("model");
+  folder_.write("model/chat_template.jinja",
+                "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy(test_data("golden/gemma3/") + name, model_);
+  }
+  std::filesystem::copy(test_data("tokenizers/unigram.json"), model_ + "/tokenizer.json");
   std::string system;
   for (int i = 0; i < 20; ++i) system += "You are a careful assistant. ";
   std::string in;
