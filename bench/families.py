@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well each family uses the machine, at equal shape: makes docs/families-speed.md.
 
-    bench/families.py [--rounds 3] [--threads 2] [--families llama,mixtral] [--models FOLDER] [--out FILE]
+    bench/families.py [--rounds 7] [--threads 2] [--families llama,mixtral] [--models FOLDER] [--out FILE]
 
 The models are tools/make-model's: 12 layers of 768, 12 heads over 4 KV heads (GPT-NeoX and OPT: over 12), a
 feed-forward block of 3 x 768 x 2048 weights (without a gate 2 x 768 x 3072; Mixtral: four experts of half the size,
@@ -18,8 +18,11 @@ bytes: the matrices that a token needs (of experts those used; of a prompt all),
 flops: 2 for each weight and row, 4 x head size for each pair of a query head and a key that it sees; of the last layer
 of a prompt only K and V, and its head for one row. exponentials: one for each such pair, another where scores are
 capped, and one for each output of a feed-forward block's activation but ReLU. Norms, rotations and routing are not
-counted: they are what a family may cost beyond its products. In each round every family measures every cell twice, in
-turn; a figure is the median of all.
+counted: they are what a family may cost beyond its products.
+
+A machine's speed drifts by more than families differ. So each sample of a family stands next to one of Llama, in
+changing order, and what is compared is their ratio: the table has the median of these pairs and their quartiles. The
+other figures are medians of all samples.
 """
 import argparse
 import importlib.machinery
@@ -126,14 +129,15 @@ def output(*command):
     return done.stdout
 
 
-def measure(model, threads):
-    """Samples of tokens a second, by cell."""
-    def rows(*shape):
-        text = output(BANYAN, "bench", "prefill", "--json", "-m", model.path, "-t", threads, "-r", 2, *shape)
-        return [json.loads(line)["samples_ts"] for line in text.splitlines()]
-    prompt, first = rows("-p", PROMPT, "-n", GENERATED)
-    deep, = rows("-p", 0, "-n", GENERATED, "-d", DEPTH)
-    return {"prompt": prompt, "first": first, "deep": deep}
+def measure(pair, threads):
+    """Tokens a second of models that take turns, by model and cell: medians of three samples."""
+    speeds = {model: {} for model in pair}
+    for cells, shape in ((("prompt", "first"), ("-p", PROMPT)), (("deep",), ("-p", 0, "-d", DEPTH))):
+        for model in pair:
+            text = output(BANYAN, "bench", "prefill", "--json", "-m", model.path, "-t", threads, "-r", 3, "-n", GENERATED, *shape)
+            for cell, line in zip(cells, text.splitlines()):
+                speeds[model][cell] = statistics.median(json.loads(line)["samples_ts"])
+    return speeds
 
 
 def shares(model, machine, speeds):
@@ -143,33 +147,37 @@ def shares(model, machine, speeds):
             "deep": speeds["deep"] * model.roof_seconds(machine, 0, int(DEPTH + middle))}
 
 
-def table(models, machine, found):
+def table(models, machine, speeds, ratios):
     heads = [f"{title}: t/s | of the roof | of Llama's" for title in CELLS.values()]
     lines = ["| family | weights | million | " + " | ".join(heads) + " |", "|---|---|---:" + "|---:" * 9 + "|"]
-    base = {}
     short = []
     for model in models:
-        speeds = found[model]
-        own = shares(model, machine, speeds)
-        base.setdefault(model.format, own)  # Llama comes first
+        found = {cell: statistics.median(sample[cell] for sample in speeds[model]) for cell in CELLS}
+        own = shares(model, machine, found)
         row = [model.name, model.format, f"{model.parameters() / 1e6:.0f}"]
         for cell in CELLS:
-            ratio = own[cell] / base[model.format][cell]
-            if ratio < ENOUGH:
-                short.append(f"{model.name} ({CELLS[cell]}: {ratio:.2f})")
-            row += [f"{speeds[cell]:,.0f}", f"{own[cell]:.2f}", f"{ratio:.2f}"]
+            row += [f"{found[cell]:,.0f}", f"{own[cell]:.2f}"]
+            if model not in ratios:  # Llama itself
+                row.append("1")
+                continue
+            low, middle, high = statistics.quantiles((ratio[cell] for ratio in ratios[model]), n=4, method="inclusive")
+            row.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
+            if middle < ENOUGH:
+                short.append(f"{model.name} ({CELLS[cell]}: {middle:.2f})")
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines), short
 
 
 def main():
     parser = argparse.ArgumentParser(description="each family's share of the roof")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7, help="at least 2")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--families", default="", help="some of them, after Llama")
     parser.add_argument("--models", default="", help="a folder to keep the models in, for the next time")
     parser.add_argument("--out", default=str(ROOT / "docs" / "families-speed.md"))
     args = parser.parse_args()
+    if args.rounds < 2 or args.families == "llama":
+        parser.error("quartiles need two rounds, and Llama a family beside it")
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(args.models or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,21 +191,28 @@ def main():
             model.make()
         figures = output(BANYAN, "bench", "attention", "--rows", 1, "--private", 16, "--shared", 0, "--json", "-t", args.threads)
         machine = json.loads(figures.splitlines()[0])
-        samples = {model: {cell: [] for cell in CELLS} for model in models}
+        llamas = {model.format: model for model in models if model.name == "llama"}
+        pairs = [(model, llamas[model.format]) for model in models if model.name != "llama"]
+        speeds = {model: [] for model in models}
+        ratios = {model: [] for model, _llama in pairs}
         for number in range(args.rounds):
-            for model in models:
+            for pair in pairs:
+                model = pair[0]
                 print(f"round {number + 1} of {args.rounds}, {model.name} {model.format}", file=sys.stderr, flush=True)
-                for cell, speeds in measure(model, args.threads).items():
-                    samples[model][cell] += speeds
-    found = {model: {cell: statistics.median(all_of) for cell, all_of in cells.items()} for model, cells in samples.items()}
-    text, short = table(models, machine, found)
+                found = measure(pair if number % 2 == 0 else pair[::-1], args.threads)
+                for each in pair:
+                    speeds[each].append(found[each])
+                own, base = (shares(each, machine, found[each]) for each in pair)
+                ratios[model].append({cell: own[cell] / base[cell] for cell in CELLS})
+    text, short = table(models, machine, speeds, ratios)
     below = f"Below {ENOUGH} of Llama's: {', '.join(short)}." if short else f"All are at {ENOUGH} of Llama's share or above."
     pathlib.Path(args.out).write_text(f"""# Speed of the families
 
-Made by `bench/families.py`, whose head says what is counted (medians of {args.rounds} rounds, {args.threads} threads). {machine['cpu']}, \
+Made by `bench/families.py`, whose head says what is counted ({args.rounds} rounds, {args.threads} threads). {machine['cpu']}, \
 {machine['isa']}: memory reads {machine['bandwidth_gbps']:.1f} GB/s, multiply-adds {machine['peak_gflops']:.0f} GFLOP/s, \
 {machine['peak_gexps']:.1f} billion exponentials a second. Random models of equal shape; tokens a second (t/s), their share of \
-what the machine's peaks would allow, and that share over Llama's with weights of the same type.
+what the machine's peaks would allow, and that share over Llama's with weights of the same type, measured next to it: the median \
+of {args.rounds} pairs, and their quartiles.
 
 {text}
 

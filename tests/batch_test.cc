@@ -195,6 +195,20 @@ TEST_F(Batch, NothingOfAnotherFileIsOverwritten) {
   EXPECT_FALSE(std::filesystem::exists(path("new")));
 }
 
+TEST_F(Batch, AnswersThatTheBudgetEndsSayWhy) {
+  json body = {{"prompt", std::vector<int>(60, 5)}, {"max_tokens", 100}, {"ignore_eos", true}};
+  const std::string too_long = completion("long", body.dump());
+  body["max_tokens"] = 4;
+  folder_.write("in.jsonl", too_long + completion("short", body.dump()));
+  ASSERT_EQ(batch("--kv-budget 32KiB"), 0) << said();  // 80 positions
+  const auto results = lines_of(path("out.jsonl"));
+  ASSERT_EQ(results.size(), 2U);
+  const json& cut = results[0]["response"]["body"]["choices"][0];
+  EXPECT_EQ(cut["finish_reason"], "length");
+  EXPECT_NE(cut.value("note", "").find("--kv-budget"), std::string::npos) << cut;
+  EXPECT_FALSE(results[1]["response"]["body"]["choices"][0].contains("note"));
+}
+
 TEST_F(Batch, MoreLinesThanAStepHasRows) {
   std::string in;
   for (int n = 0; n < 1200; ++n) {
@@ -208,8 +222,13 @@ TEST_F(Batch, MoreLinesThanAStepHasRows) {
 }
 
 TEST_F(Batch, ChatsShareTheirSystemPrompt) {
-  model_ = default_model();
-  if (model_.empty()) GTEST_SKIP() << "the default model is not there";
+  model_ = path("model");
+  folder_.write("model/chat_template.jinja",
+                "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:");
+  for (const char* name : {"config.json", "model.safetensors"}) {
+    std::filesystem::copy(test_data("golden/gemma3/") + name, model_);
+  }
+  std::filesystem::copy(test_data("tokenizers/unigram.json"), model_ + "/tokenizer.json");
   std::string system;
   for (int i = 0; i < 20; ++i) system += "You are a careful assistant. ";
   std::string in;

@@ -490,6 +490,27 @@ TEST_F(Program, SaysOnceThatItsCacheCannotBeWritten) {
   EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
 }
 
+TEST_F(Program, SaysOnceThatItHasNoCache) {
+  const std::string homeless = "env -u HOME -u XDG_CACHE_HOME ";
+  const std::string measured = homeless + "BANYAN_PATHS=measured";
+  const std::string answer = "run -m " + tiny_ + " --raw -p hi -n 1 --log-level warn ";
+  for (const std::string& command : {answer, std::string("inspect --machine --log-level warn")}) {
+    const Outcome o = run(command, measured);
+    EXPECT_EQ(o.code, 0);
+    EXPECT_EQ(o.err.find("banyan: warning: neither HOME nor XDG_CACHE_HOME is set"), 0U) << o.err;
+    EXPECT_EQ(std::count(o.err.begin(), o.err.end(), '\n'), 1) << o.err;
+  }
+  // Where paths are not chosen, nothing is missed.
+  EXPECT_EQ(run(answer, homeless).err, "");
+  EXPECT_EQ(run(answer + "--deterministic", measured).err, "");
+  EXPECT_EQ(run(answer + "--compute f32", measured).err, "");
+
+  // No place is looked into but those that are named.
+  expect_refused("inspect -hf some/tiny", "neither HOME nor XDG_CACHE_HOME is set", homeless);
+  expect_refused("inspect -hf some/tiny", "it is not in " + folder_ + ",",
+                 homeless + "LLAMA_CACHE=" + folder_);
+}
+
 TEST_F(Program, WarnsWhenAnAnswerPassesTheTrainedContext) {
   const std::string ask = "run -m " + tiny_ + " --raw --ignore-eos --json -p hi ";
   EXPECT_NE(run(ask + "-n 4096 --kv-budget 64KiB").err.find("warning"), std::string::npos);
@@ -628,6 +649,23 @@ TEST_F(BrokenFolder, WhatIsNoJsonIsRefused) {
   expect_refused(logits_, "b.safetensors");
   std::filesystem::create_symlink("b.safetensors", in_model("b.safetensors"));
   expect_refused(logits_, "b.safetensors");
+}
+
+TEST_F(BrokenFolder, InspectSaysWhetherThereIsAChatTemplateOrWhatIsWrong) {
+  const auto has_template = [&] {
+    const Outcome o = run("inspect --json " + model_);
+    EXPECT_EQ(o.code, 0) << o.err;
+    return o.code == 0 && json::parse(o.out)["chat_template"].get<bool>();
+  };
+  for (const char* name : {"tokenizer_config.json", "chat_template.json"}) {
+    expect_refused_with("inspect " + model_, name, "[1]");
+    expect_refused_with("inspect " + model_, name, R"({"chat_template":5})");
+  }
+  EXPECT_FALSE(has_template());
+  write_file(in_model("chat_template.jinja"), "{{ messages }}");
+  EXPECT_TRUE(has_template());
+  write_file(in_model("tokenizer.json"), "[1]");  // which a template does not need
+  EXPECT_TRUE(has_template());
 }
 
 TEST_F(BrokenFolder, WhatIsThereButIsNoFileIsRefused) {

@@ -45,7 +45,7 @@ std::unique_ptr<Engine> tiny_engine() {
 // Frees an error after saying it.
 std::string message_of(banyan_error* error, int32_t code = BANYAN_BAD_INPUT) {
   EXPECT_EQ(banyan_error_code(error), error == nullptr ? 0 : code) << banyan_error_message(error);
-  const std::string message = banyan_error_message(error);
+  std::string message = banyan_error_message(error);
   banyan_free_error(error);
   return message;
 }

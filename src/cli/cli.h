@@ -71,8 +71,8 @@ Result<std::string> model_path(const CommonOptions& options);
 // Where this program keeps things: $XDG_CACHE_HOME/banyan or ~/.cache/banyan; "" without a home.
 std::string cache_folder();
 // Where the measured paths of products are kept; "" where BANYAN_PATHS=default forbids them, or
-// without a home.
-Result<std::string> paths_folder();
+// without a home, of which it warns if such paths would be taken.
+Result<std::string> paths_folder(const CommonOptions& options);
 // kBadInput names the option.
 Result<void> check_range(const char* option, int value, int least, int most);
 Result<void> check_threads(const CommonOptions& options);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -112,11 +113,21 @@ std::string cache_folder() {
   return home.empty() ? "" : home + "/.cache/banyan";
 }
 
-Result<std::string> paths_folder() {
+Result<std::string> paths_folder(const CommonOptions& o) {
   const std::string text = environment("BANYAN_PATHS");
-  if (text.empty() || text == "measured") return cache_folder();
   if (text == "default") return std::string();
-  return bad_input(fmt::format("BANYAN_PATHS is \"{}\", expected measured or default", text));
+  if (!text.empty() && text != "measured") {
+    return bad_input(fmt::format("BANYAN_PATHS is \"{}\", expected measured or default", text));
+  }
+  const std::string folder = cache_folder();
+  const bool has_choice = o.compute != "f32" && !o.deterministic;
+  if (folder.empty() && has_choice) {
+    log_line(LogLevel::kWarn, log_level(o),
+             "warning: neither HOME nor XDG_CACHE_HOME is set, so the fastest paths of products "
+             "are not measured and the default ones are taken; set XDG_CACHE_HOME to a folder "
+             "that can be written");
+  }
+  return folder;
 }
 
 Result<void> check_range(const char* option, int value, int least, int most) {
@@ -202,17 +213,18 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   auto isa = isa_from_environment();
   if (!isa) return isa.error();
   engine.isa = *isa;
-  auto folder = paths_folder();
-  if (!folder) return folder.error();
-  engine.cache_folder = *folder;
   auto rope = rope_overrides(o);
   if (!rope) return rope.error();
   engine.rope = *rope;
-  for (const char* level : {"error", "warn", "info", "debug"}) {
-    if (o.log_level == level) return engine;
+  const auto levels = {"error", "warn", "info", "debug"};
+  if (std::ranges::find(levels, o.log_level) == levels.end()) {
+    return bad_input(
+        fmt::format("--log-level is \"{}\", expected error, warn, info or debug", o.log_level));
   }
-  return bad_input(
-      fmt::format("--log-level is \"{}\", expected error, warn, info or debug", o.log_level));
+  auto folder = paths_folder(o);
+  if (!folder) return folder.error();
+  engine.cache_folder = *folder;
+  return engine;
 }
 
 Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_tokenizer) {

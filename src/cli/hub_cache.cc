@@ -150,9 +150,17 @@ Result<std::string> find_hub_model(const std::string& name, const HubCaches& cac
     return bad_input(
         fmt::format("-hf is \"{}\", expected USER/MODEL or USER/MODEL:QUANT", printable(name)));
   }
+  std::vector<std::string> places{caches.hub, caches.llama_cpp};
+  std::erase(places, "");
+  if (places.empty()) {
+    return bad_input(fmt::format(
+        "-hf {}: neither HOME nor XDG_CACHE_HOME is set, so there is no local cache to look into; "
+        "set one, HF_HUB_CACHE or LLAMA_CACHE, or give a file or folder with -m",
+        name));
+  }
   const std::string repository =
-      fmt::format("{}/models--{}--{}", caches.hub, parsed->user, parsed->model);
-  const std::string snapshot = snapshot_of(repository);
+      below(caches.hub, fmt::format("models--{}--{}", parsed->user, parsed->model));
+  const std::string snapshot = repository.empty() ? "" : snapshot_of(repository);
   std::vector<std::string> files;
   if (!snapshot.empty()) files = gguf_files(snapshot, "");
   if (auto file = choose(files, parsed->quant)) return *file;
@@ -168,10 +176,10 @@ Result<std::string> find_hub_model(const std::string& name, const HubCaches& cac
         "-hf {}: the model is in the local cache, but not as {}{}", name, parsed->quant,
         files.empty() ? "; leave :QUANT away" : fmt::format("; there is {}", files.front())));
   }
-  return bad_input(fmt::format(
-      "-hf {}: it is neither in {} nor in {}, and nothing is fetched from a hub here; `hf download "
-      "{}/{}` brings it where there is one, or give a file or folder with -m",
-      name, caches.hub, caches.llama_cpp, parsed->user, parsed->model));
+  return bad_input(
+      fmt::format("-hf {}: it is not in {}, and nothing is fetched from a hub here; `hf download "
+                  "{}/{}` brings it where there is one, or give a file or folder with -m",
+                  name, fmt::join(places, " or "), parsed->user, parsed->model));
 }
 
 }  // namespace banyan

@@ -11,7 +11,7 @@
 
 namespace banyan {
 
-// Folders to look into; those that do not exist are passed over.
+// Folders to look into; those that do not exist, or are "", are passed over.
 struct HubCaches {
   std::string hub;        // models--USER--MODEL/snapshots/REVISION/..
   std::string llama_cpp;  // USER_MODEL_FILE.gguf

@@ -179,7 +179,7 @@ Result<int> inspect_machine_main(const InspectOptions& o) {
   BANYAN_TRY(check_threads(o.common));
   auto isa = isa_from_environment();
   if (!isa) return isa.error();
-  auto folder = paths_folder();
+  auto folder = paths_folder(o.common);
   if (!folder) return folder.error();
   auto facts = inspect_machine({.n_threads = o.common.threads,
                                 .isa = *isa,

@@ -64,6 +64,17 @@ Result<Vocabulary> read_tokenizer(const fs::path& folder) {
                    ": the folder has no tokenizer.json, nor vocab.json and merges.txt");
 }
 
+// The later one wins.
+Result<void> apply_configs(const fs::path& folder, Vocabulary& vocabulary) {
+  for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"}) {
+    auto done = with_file(folder / name, [&](std::string_view text) {
+      return apply_tokenizer_config(text, vocabulary);
+    });
+    if (!done) return done.error();
+  }
+  return {};
+}
+
 Result<void> read_chat_template(const fs::path& folder, Vocabulary& vocabulary) {
   auto jinja = with_file(folder / "chat_template.jinja", [&](std::string_view text) {
     vocabulary.chat_template = text;
@@ -84,13 +95,7 @@ Result<Vocabulary> read_folder_vocabulary(const std::string& given) {
   const fs::path folder(given);
   auto vocabulary = read_tokenizer(folder);
   if (!vocabulary) return vocabulary;
-  // The later one wins.
-  for (const char* name : {"special_tokens_map.json", "tokenizer_config.json"}) {
-    auto done = with_file(folder / name, [&](std::string_view text) {
-      return apply_tokenizer_config(text, *vocabulary);
-    });
-    if (!done) return done.error();
-  }
+  BANYAN_TRY(apply_configs(folder, *vocabulary));
   for (const char* name : {"generation_config.json", "config.json"}) {
     auto done = with_file(folder / name, [&](std::string_view text) {
       return apply_generation_config(text, *vocabulary);
@@ -104,6 +109,13 @@ Result<Vocabulary> read_folder_vocabulary(const std::string& given) {
   if (!cut) return cut.error();
   BANYAN_TRY(read_chat_template(folder, *vocabulary));
   return vocabulary;
+}
+
+Result<std::string> read_folder_chat_template(const std::string& folder) {
+  Vocabulary without_tokens;
+  BANYAN_TRY(apply_configs(folder, without_tokens));
+  BANYAN_TRY(read_chat_template(folder, without_tokens));
+  return std::move(without_tokens.chat_template);
 }
 
 Result<Tokenizer> load_folder_tokenizer(const std::string& folder, size_t most) {

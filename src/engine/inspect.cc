@@ -26,10 +26,15 @@ std::string model_name(const ModelFile& file) {
   return path.filename().string();
 }
 
-bool has_chat_template(const ModelFile& file) {
-  if (file.format() == ModelFormat::kGguf) return !text(file, "tokenizer.chat_template").empty();
-  const auto vocabulary = read_folder_vocabulary(file.path());
-  return vocabulary && !vocabulary->chat_template.empty();
+Result<bool> has_chat_template(const ModelFile& file) {
+  if (file.format() == ModelFormat::kGguf) {
+    const auto found = file.string("tokenizer.chat_template");
+    if (!found) return found.error();
+    return found->has_value() && !(*found)->empty();
+  }
+  const auto found = read_folder_chat_template(file.path());
+  if (!found) return found.error();
+  return !found->empty();
 }
 
 }  // namespace
@@ -69,7 +74,9 @@ Result<ModelFacts> inspect_model(const std::string& path, DType k_type, DType v_
   for (const TensorInfo& tensor : file->tensors()) {
     ++facts.types[std::string(type_info(tensor.type)->name)];
   }
-  facts.chat_template = has_chat_template(*file);
+  const auto chat_template = has_chat_template(*file);
+  if (!chat_template) return chat_template.error();
+  facts.chat_template = *chat_template;
   for (const Rope& rope : model->ropes) facts.ropes.push_back(rope.settings());
   return facts;
 }

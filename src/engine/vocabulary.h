@@ -26,6 +26,10 @@ Result<Tokenizer> load_tokenizer(const ModelFile& file, size_t most = SIZE_MAX);
 // kBadInput names the file that is wrong or missing.
 Result<Vocabulary> read_folder_vocabulary(const std::string& folder);
 
+// The chat template alone, whether or not the folder has a tokenizer; empty: none. kBadInput names
+// the file that is wrong.
+Result<std::string> read_folder_chat_template(const std::string& folder);
+
 // read_folder_vocabulary and Tokenizer::create, with the folder's name in every error. Of its
 // tokens, the first `most` are taken.
 Result<Tokenizer> load_folder_tokenizer(const std::string& folder, size_t most = SIZE_MAX);

@@ -94,6 +94,7 @@ Json reply_json(const Engine& engine, const ApiRequest& asked, const Reply& repl
                          : is_chat       ? chat_logprobs(engine, sample)
                                          : completion_logprobs(engine, sample);
     choice["finish_reason"] = name(sample.finish);
+    if (!sample.note.empty()) choice["note"] = sample.note;
     choices.push_back(std::move(choice));
   }
   const EngineOptions& options = engine.options();

@@ -18,7 +18,8 @@ using Json = nlohmann::ordered_json;
 Result<Request> engine_request(const Engine& engine, const ApiRequest& asked);
 
 // `id`: of the reply; `created`: seconds since 1970. A chat.completion or text_completion object,
-// with `cache` and `compute` beside OpenAI's fields.
+// with `cache` and `compute` beside OpenAI's fields, and in a choice that ended before it was asked
+// to `note`, which says why.
 Json reply_json(const Engine& engine, const ApiRequest& asked, const Reply& reply,
                 const std::string& id, int64_t created);
 // {"error": {message, type, param, code}}

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "attention/cpu/kernels.h"
+#include "base/isa.h"
 #include "tensor/kv_layout.h"
 
 namespace banyan {
@@ -101,5 +102,12 @@ const Bf16Kernels* bf16_kernels();
 
 // By AMX tiles, likewise; the machine has AVX512_BF16 too (Isa::kAmx and has_avx512_bf16()).
 const Bf16Kernels* tile_kernels();
+
+// Those for a CPU with AVX512_BF16 or without, under the cap `isa`: tiles where there are such.
+// Null: products stay in f32.
+inline const Bf16Kernels* bf16_kernels_for(Isa isa, bool has_bf16) {
+  if (isa < Isa::kAvx512 || !has_bf16) return nullptr;
+  return isa >= Isa::kAmx ? tile_kernels() : bf16_kernels();
+}
 
 }  // namespace banyan

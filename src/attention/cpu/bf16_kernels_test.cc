@@ -22,10 +22,9 @@ constexpr int kHeadDims[] = {16, 24, 32, 40, 64, 72, 80, 96, 100, 112, 128, 176,
 
 struct Bf16KernelsOfEachKind : InBf16 {};
 
-INSTANTIATE_TEST_SUITE_P(, Bf16KernelsOfEachKind,
-                         ::testing::Values(Bf16Way::kVectors, Bf16Way::kTiles,
-                                           Bf16Way::kEmulatedTiles),
+INSTANTIATE_TEST_SUITE_P(, Bf16KernelsOfEachKind, ::testing::ValuesIn(machine_ways()),
                          [](const auto& way) { return name(way.param); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Bf16KernelsOfEachKind);
 
 float rounded(float x) { return hwy::F32FromBF16(hwy::BF16FromF32(x)); }
 

@@ -123,12 +123,9 @@ std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
 
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
                                                      const CpuAttentionOptions& options) {
-  const bool has_bf16 = options.isa >= Isa::kAvx512 && has_avx512_bf16();
-  const Bf16Kernels* bf16 = nullptr;
-  if (options.bf16_products && has_bf16) {
-    bf16 = options.isa >= Isa::kAmx ? tile_kernels() : bf16_kernels();
-  }
-  return make_cpu_executor(pool, options.isa, bf16);
+  return make_cpu_executor(
+      pool, options.isa,
+      options.bf16_products ? bf16_kernels_for(options.isa, has_avx512_bf16()) : nullptr);
 }
 
 }  // namespace banyan

@@ -108,10 +108,9 @@ class CpuExecutorInBf16 : public InBf16 {
   std::unique_ptr<AttentionExecutor> executor_ = make_cpu_executor(pool_, detect_isa(), kernels_);
 };
 
-INSTANTIATE_TEST_SUITE_P(, CpuExecutorInBf16,
-                         ::testing::Values(Bf16Way::kVectors, Bf16Way::kTiles,
-                                           Bf16Way::kEmulatedTiles),
+INSTANTIATE_TEST_SUITE_P(, CpuExecutorInBf16, ::testing::ValuesIn(machine_ways()),
                          [](const auto& way) { return name(way.param); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(CpuExecutorInBf16);
 
 TEST_P(CpuExecutorInBf16, AgreesWithTheReference) {
   const auto reference = make_reference_executor();
@@ -169,9 +168,16 @@ TEST_P(CpuExecutorInBf16, AgreesWithTheOracleForEveryNumberOfRows) {
   EXPECT_GT(in_bf16, 80);
 }
 
-TEST(CpuExecutor, TakesTilesWhereTheyAreAllowed) {
-  if (detect_isa() < Isa::kAmx) GTEST_SKIP() << "this machine has no tiles";
-  ThreadPool pool(1);
+TEST(Bf16KernelsFor, AreTilesWhereTheyAreAllowedAndNoneWithoutBf16) {
+  for (const Isa isa : {Isa::kBaseline, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
+    EXPECT_EQ(bf16_kernels_for(isa, false), nullptr) << name(isa);
+    if (isa < Isa::kAvx512) EXPECT_EQ(bf16_kernels_for(isa, true), nullptr) << name(isa);
+  }
+  EXPECT_EQ(bf16_kernels_for(Isa::kAvx512, true), bf16_kernels());
+  EXPECT_EQ(bf16_kernels_for(Isa::kAmx, true), tile_kernels());
+}
+
+TEST_P(CpuExecutorOnEachIsa, TakesTheKernelsInBf16ThatItsOptionsAllow) {
   Case c = make_case({.min_node_len = 700,
                       .max_node_len = 700,
                       .max_rows = 50,
@@ -179,11 +185,12 @@ TEST(CpuExecutor, TakesTilesWhereTheyAreAllowed) {
                       .head_dim = 64,
                       .type = DType::kF16});
   const AttendOptions attend{.scale = default_scale(c)};
-  for (const auto& [isa, kernels] :
-       {std::pair{Isa::kAmx, tile_kernels()}, {Isa::kAvx512, bf16_kernels()}}) {
-    const auto chosen = make_cpu_executor(pool, {.isa = isa, .bf16_products = true});
-    const auto given = make_cpu_executor(pool, isa, kernels);
-    EXPECT_TRUE(same_bits(run_case(*chosen, c, attend), run_case(*given, c, attend)));
+  const Isa isa = GetParam();
+  for (const bool allowed : {false, true}) {
+    const auto chosen = make_cpu_executor(pool_, {.isa = isa, .bf16_products = allowed});
+    const Bf16Kernels* kernels = allowed ? bf16_kernels_for(isa, has_avx512_bf16()) : nullptr;
+    const auto given = make_cpu_executor(pool_, isa, kernels);
+    EXPECT_TRUE(same_bits(run_case(*chosen, c, attend), run_case(*given, c, attend))) << allowed;
   }
 }
 

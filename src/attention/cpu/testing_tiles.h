@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "attention/cpu/bf16_kernels.h"
 #include "base/check.h"
@@ -126,12 +127,19 @@ inline const Bf16Kernels* kernels_of([[maybe_unused]] Bf16Way way) {
 #endif
 }
 
+// None where the machine has no AVX512_BF16: suites then need
+// GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST.
+inline std::vector<Bf16Way> machine_ways() {
+  std::vector<Bf16Way> ways;
+  for (const Bf16Way way : {Bf16Way::kVectors, Bf16Way::kTiles, Bf16Way::kEmulatedTiles}) {
+    if (kernels_of(way) != nullptr) ways.push_back(way);
+  }
+  return ways;
+}
+
 // Tests that run with each of them.
 class InBf16 : public ::testing::TestWithParam<Bf16Way> {
  protected:
-  void SetUp() override {
-    if (kernels_ == nullptr) GTEST_SKIP() << "this machine does not have the instructions";
-  }
   const Bf16Kernels* const kernels_ = kernels_of(GetParam());
 };
 
