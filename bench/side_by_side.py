@@ -7,7 +7,8 @@
 In each round every program measures every cell in turn, up to 1,024 tokens three times and once beyond, so that a slow
 minute of the machine falls on all of them; a figure is the median of all its samples. llama.cpp runs with flash attention on and off, and the better of the two
 medians counts. Each instruction set has its own llama.cpp, compiled for it; OpenVINO GenAI cannot be capped and is
-measured with the best one only. Needs `make build peers` and gnuplot.
+measured with the best one only. For sequences that share a prompt llama.cpp runs with a KV cache for all (-kvu) and with
+one each, and the better counts; OpenVINO GenAI caches prefixes. Needs `make build peers` and gnuplot.
 """
 import argparse
 import json
@@ -23,7 +24,10 @@ PEERS = ROOT / "build" / "peers"
 LENGTHS = (128, 512, 1024, 2048, 4096, 8192)
 DEPTHS = (0, 1024, 4096, 8192)
 GENERATED = 32
-NAMES = {"banyan": "Banyan", "deterministic": "Banyan, `--deterministic`", "llama": "llama.cpp", "openvino": "OpenVINO GenAI"}
+SHARED = {1024: (1, 4, 8, 16, 32), 4096: (1, 8, 32)}  # sequences by the tokens of the prompt that they share
+GENERATED_TOGETHER = 16
+NAMES = {"banyan": "Banyan", "paged": "Banyan, `--method paged`", "deterministic": "Banyan, `--deterministic`", "llama": "llama.cpp", "openvino": "OpenVINO GenAI"}
+COLOURS = {"banyan": "#1b7837", "llama": "#b2182b", "openvino": "#2166ac"}  # of the plots
 
 
 def progress(text):
@@ -41,17 +45,17 @@ def output(command, isa):
 class OpenVino:
     """One process for all cells: it takes long to load."""
 
-    def __init__(self, model, threads):
-        command = [PEERS / "ov" / "bin" / "python", ROOT / "bench" / "openvino_speed.py", model, str(threads)]
+    def __init__(self, model, threads, *more):
+        command = [PEERS / "ov" / "bin" / "python", ROOT / "bench" / "openvino_speed.py", model, str(threads), *more]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def measure(self, kind, size):
-        ask = {"prompt": size} if kind == "prefill" else {"depth": size, "gen": GENERATED}
-        samples = []
-        for _ in range(repeats(size)):
-            print(json.dumps(ask), file=self.process.stdin, flush=True)
-            samples.append(json.loads(self.process.stdout.readline()))
-        return samples
+        question = {"prompt": size} if kind == "prefill" else {"depth": size, "gen": GENERATED}
+        return [self.ask(question) for _ in range(repeats(size))]
+
+    def ask(self, question):
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
 
     def close(self):
         self.process.stdin.close()
@@ -113,9 +117,54 @@ def measure_all(args, isa, with_openvino):
     return cells, best
 
 
+def measure_shared(args, isa, with_openvino):
+    """Tokens a second of sequences that share a prompt, as measure_all()."""
+    llama = llama_bench(isa).with_name("llama-batched-bench")
+    openvino = OpenVino(args.model, args.threads, "--share") if with_openvino else None
+    samples = {}
+    cells = [(shared_kind(prompt), n) for prompt, numbers in SHARED.items() for n in numbers]
+
+    def take(way, kind, rows):
+        for row in rows:
+            samples.setdefault((way, (kind, row["pl"])), []).append(row["speed_tg"])
+
+    for number in range(args.rounds):
+        for prompt, numbers in SHARED.items():
+            kind = shared_kind(prompt)
+            together = ["-npp", prompt, "-ntg", GENERATED_TOGETHER, "-npl", ",".join(map(str, numbers)), "-pps"]
+            own = max(numbers) * (prompt + GENERATED_TOGETHER + 64)
+            progress(f"{isa}: round {number + 1} of {args.rounds}, {kind}")
+            text = output([BANYAN, "bench", "decode", "--json", "-m", args.model, "-t", args.threads, "--method", "auto,paged", *together], isa)
+            rows = [json.loads(line) for line in text.splitlines()]
+            take("banyan", kind, [row for row in rows if row["method"] == "auto"])
+            take("paged", kind, [row for row in rows if row["method"] == "paged"])
+            for way, more in (("llama, split", ["-c", own]), ("llama, unified", ["-c", prompt + max(numbers) * 64 + 512, "-kvu"])):
+                text = output([llama, "-m", args.model, "-t", args.threads, "-b", 2048, "-ub", 512, "--output-format", "jsonl", *more, *together], isa)
+                take(way, kind, [json.loads(line) for line in text.splitlines() if line.startswith("{")])
+            for n in numbers if openvino else ():
+                speed = openvino.ask({"shared": prompt, "sequences": n, "gen": GENERATED_TOGETHER})
+                take("openvino", kind, [{"pl": n, "speed_tg": speed}])
+    progress("")
+    if openvino:
+        openvino.close()
+    found = {key: statistics.median(values) for key, values in samples.items()}
+    best = {(way, cell): speed for (way, cell), speed in found.items() if not way.startswith("llama")}
+    for cell in cells:
+        best["llama", cell] = max(found["llama, split", cell], found["llama, unified", cell])
+    return cells, best
+
+
+def shared_kind(prompt):
+    return f"{prompt:,} tokens shared"
+
+
+def axis_of(kind):
+    return {"prefill": "prompt tokens", "generate": "tokens before"}.get(kind, "sequences")
+
+
 def table(kind, cells, found):
-    programs = [name for name in NAMES if any(way == name for way, _ in found)]
-    title = "prompt tokens" if kind == "prefill" else "tokens before"
+    programs = [name for name in NAMES if any(way == name and cell[0] == kind for way, cell in found)]
+    title = axis_of(kind)
     lines = [f"| {title} | " + " | ".join(NAMES[name] for name in programs) + " | over llama.cpp |", "|---:" * (len(programs) + 2) + "|"]
     for cell in cells:
         if cell[0] == kind:
@@ -126,19 +175,18 @@ def table(kind, cells, found):
 
 
 def plot(path, kind, title, cells, found):
-    programs = [name for name in NAMES if name != "deterministic" and any(way == name for way, _ in found)]
+    programs = [name for name in COLOURS if any(way == name and cell[0] == kind for way, cell in found)]
     sizes = [size for which, size in cells if which == kind]
     blocks = ""
     for name in programs:
         rows = "\n".join(f"{place} {found[name, (kind, size)]}" for place, size in enumerate(sizes))
         blocks += f"${name} << END\n{rows}\nEND\n"
     tics = ", ".join(f'"{size:,}" {place}' for place, size in enumerate(sizes))
-    colours = {"banyan": "#1b7837", "llama": "#b2182b", "openvino": "#2166ac"}
-    curves = ", ".join(f'${name} with linespoints lw 2 pt 7 ps 0.6 lc rgb "{colours[name]}" title "{NAMES[name]}"' for name in programs)
+    curves = ", ".join(f'${name} with linespoints lw 2 pt 7 ps 0.6 lc rgb "{COLOURS[name]}" title "{NAMES[name]}"' for name in programs)
     script = f"""set terminal svg size 640,360 font "sans,12" background "#ffffff"
 set output "{path}"
 set title "{title}"
-set xlabel "{'tokens of the prompt' if kind == 'prefill' else 'tokens before'}"
+set xlabel "{axis_of(kind)}"
 set ylabel "tokens a second"
 set yrange [0:*]
 set xtics ({tics})
@@ -179,6 +227,12 @@ the better of its flash-attention settings, compiled for the instruction set nam
         for kind, title in (("prefill", "Reading a prompt"), ("generate", "Generating")):
             plot(ROOT / "docs" / f"benchmarks-{isa}-{kind}.svg", kind, f"{title} ({isa})", cells, found)
             parts.append(f"\n### {title}\n\n![{title}](benchmarks-{isa}-{kind}.svg)\n\n{table(kind, cells, found)}\n")
+        cells, found = measure_shared(args, isa, isa == best)
+        for prompt in SHARED:
+            kind = shared_kind(prompt)
+            title = f"Generating together, {kind}"
+            plot(ROOT / "docs" / f"benchmarks-{isa}-shared-{prompt}.svg", kind, f"{title} ({isa})", cells, found)
+            parts.append(f"\n### {title}\n\n![{title}](benchmarks-{isa}-shared-{prompt}.svg)\n\n{table(kind, cells, found)}\n")
         # What was measured so far stands, should the rest be interrupted.
         (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
 

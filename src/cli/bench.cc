@@ -158,12 +158,7 @@ Result<int> bench_decode_main(const DecodeOptions& o) {
                "pl", "n_kv", "pp t/s", "tg t/s", "attention", "weights", "other ms", "ratio",
                "method");
   }
-  // Weights and code come into the caches before the clock starts.
-  {
-    auto warm = DecodeBench::create(**engine, {32, 4, 1, false});
-    if (!warm) return warm.error();
-    BANYAN_TRY((*warm)->generate(PlanMethod::kAuto));
-  }
+  BANYAN_TRY(warm_up(**engine));
   ProgressLine progress(true);
   for (const int pp : o.npp) {
     for (const int tg : o.ntg) {

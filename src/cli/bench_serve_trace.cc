@@ -98,8 +98,7 @@ class ServeTrace {
     engine_.retention = retention == "on";
     auto engine = Engine::open(engine_);
     if (!engine) return engine.error();
-    // Weights and code come into the caches before the clock starts.
-    BANYAN_TRY(bench_decode(**engine, {32, 4, 1, false}, PlanMethod::kAuto));
+    BANYAN_TRY(warm_up(**engine));
     bool interrupted = false;
     ServeFigures figures;
     {

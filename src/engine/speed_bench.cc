@@ -122,6 +122,13 @@ Result<DecodeSample> DecodeBench::generate(PlanMethod method) {
   return sample;
 }
 
+Result<void> warm_up(Engine& engine) {
+  auto bench = DecodeBench::create(engine, {32, 4, 1, false});
+  if (!bench) return bench.error();
+  BANYAN_TRY((*bench)->generate(PlanMethod::kAuto));
+  return {};
+}
+
 Result<std::unique_ptr<DepthBench>> DepthBench::create(Engine& engine, int depth) {
   TokenSource source(engine.tokenizer().size());
   const SeqId base = engine.tree().open({}, 0).seq;

@@ -72,6 +72,9 @@ class DecodeBench {
   double prompt_seconds_ = 0;
 };
 
+// A few steps before a clock starts, that weights and code be in the caches.
+Result<void> warm_up(Engine& engine);
+
 // llama-bench: one sample of reading `tokens` new ones at `depth`, or of generating them one by
 // one.
 struct SpeedSample {
