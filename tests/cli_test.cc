@@ -444,7 +444,7 @@ TEST_F(Program, MeasuresPathsOnceAndKeepsThemInTheCache) {
     EXPECT_TRUE(machine.contains(key)) << key;
   }
   for (const auto& [weights, row] : machine["paths"].items()) {
-    EXPECT_EQ(row["1-2"]["path"], "dots") << weights;
+    EXPECT_EQ(row["1"]["path"], "dots") << weights;
   }
   EXPECT_EQ(json::parse(run("inspect --machine --json").out)["paths_from"], "default");
   const json again = json::parse(run("inspect --machine --measure --json", measured).out);

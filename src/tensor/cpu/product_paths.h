@@ -27,7 +27,7 @@ enum class WeightClass : uint8_t {
 inline constexpr int kWeightClasses = 5;
 
 // The first row count of each class of them; the next class begins where one ends.
-inline constexpr std::array<int64_t, 10> kRowClassBegin = {1, 3, 4, 6, 12, 24, 32, 64, 96, 256};
+inline constexpr std::array<int64_t, 10> kRowClassBegin = {1, 2, 4, 6, 12, 24, 32, 64, 96, 256};
 inline constexpr int kRowClasses = kRowClassBegin.size();
 
 // Class of `rows` >= 1.

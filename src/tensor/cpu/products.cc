@@ -6,9 +6,9 @@
 namespace banyan {
 namespace {
 
-// Rows from which on Int8Gemm is faster than DotProducts for the types that both take, measured on
-// two cores of a Zen 4 with the default model.
-constexpr int64_t kInt8Border = 3;
+// Rows from which on Int8Gemm is faster than DotProducts for the types that both take (with AVX2:
+// no slower), measured on two cores of a Zen 4 with the default model.
+constexpr int64_t kInt8Border = 2;
 
 // Rows from which on it keeps 16 bits for outliers only. It is faster at once, but short prompts,
 // in which a logit may be 0.2 off by it, are left their 16 bits. No timing shifts this.
