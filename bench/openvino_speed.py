@@ -27,7 +27,7 @@ def main():
     ids = tokenizer.encode("The river runs past old stones and new walls, and nobody asks it why. " * 700,
                            add_special_tokens=False).input_ids.data[0]
 
-    def seconds(tokens, new, sequences=1):
+    def seconds(tokens, new, sequences=1, by_token=False):
         config = genai.GenerationConfig()
         config.ignore_eos = True
         config.apply_chat_template = False
@@ -35,7 +35,9 @@ def main():
         text = tokenizer.decode(ids[:tokens].tolist())
         texts = [text] if not share else [f"{text} Question {i}:" for i in range(sequences)]
         started = time.perf_counter()
-        pipe.generate(texts, config)
+        result = pipe.generate(texts, config)
+        if by_token:
+            return result.perf_metrics.get_tpot().mean / 1000
         return time.perf_counter() - started
 
     seconds(256, 2)
@@ -50,9 +52,8 @@ def main():
             again = min(seconds(depth, 1 + ask["gen"], sequences) for _ in range(2))
             speed = ask["gen"] * sequences / (again - once)
         else:
-            depth = max(ask["depth"], 16)
-            once = seconds(depth, 1)
-            speed = ask["gen"] / (seconds(depth, 1 + ask["gen"]) - once)
+            # Its own clock for each token: beside a long prompt's time that of its answer is lost.
+            speed = 1 / seconds(max(ask["depth"], 16), 1 + ask["gen"], by_token=True)
         print(json.dumps(speed), flush=True)
 
 

@@ -18,6 +18,8 @@ import statistics
 import subprocess
 import sys
 
+import chunk_attention
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BANYAN = ROOT / "build" / "banyan"
 PEERS = ROOT / "build" / "peers"
@@ -48,6 +50,7 @@ class OpenVino:
     def __init__(self, model, threads, *more):
         command = [PEERS / "ov" / "bin" / "python", ROOT / "bench" / "openvino_speed.py", model, str(threads), *more]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.ask({"prompt": 16})  # loaded by then, so that it does not disturb the others
 
     def measure(self, kind, size):
         question = {"prompt": size} if kind == "prefill" else {"depth": size, "gen": GENERATED}
@@ -235,6 +238,8 @@ the better of its flash-attention settings, compiled for the instruction set nam
             parts.append(f"\n### {title}\n\n![{title}](benchmarks-{isa}-shared-{prompt}.svg)\n\n{table(kind, cells, found)}\n")
         # What was measured so far stands, should the rest be interrupted.
         (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
+    parts.append(chunk_attention.section(args.threads))
+    (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

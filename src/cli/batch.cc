@@ -135,6 +135,7 @@ class Batch {
     auto& asked = std::get<ApiRequest>(pending.line.asked);
     auto request = engine_request(engine_, asked);
     if (!request) return fail(pending, api_error(request.error()));
+    request->salt = salts_.of(asked.cache_salt);
     pending.n_samples = request->samples();
     const auto id = engine_.submit(*std::move(request), {.on_token = &on_token_});
     if (!id) return fail(pending, api_error(id.error()));
@@ -192,6 +193,7 @@ class Batch {
   std::deque<Pending> pending_;
   int64_t start_ns_ = now_ns();
   SlowProgress progress_;
+  SaltNumbers salts_;
   // Counts the tokens of single answers as they come.
   struct Count {
     Tally& tally;

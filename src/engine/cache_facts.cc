@@ -15,10 +15,10 @@ std::string beginning(const Tokenizer& tokenizer, std::span<const TokenId> token
 }  // namespace
 
 CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
-                       std::span<const TokenId> prompt) {
+                       std::span<const TokenId> prompt, const KvScope& scope) {
   // The last token is always computed, for its logits.
   const auto most = static_cast<int32_t>(prompt.size()) - 1;
-  const KvTree::Explanation found = tree.explain(prompt);
+  const KvTree::Explanation found = tree.explain(prompt, scope);
   CacheFacts facts;
   facts.reused_tokens = std::min(found.matched, most);
   facts.computed_tokens = static_cast<int>(prompt.size()) - facts.reused_tokens;
@@ -27,7 +27,7 @@ CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
   if (facts.why != CacheWhy::kDiverged) return facts;
   const std::span<const TokenId> same = prompt.first(found.matched);
   facts.position = found.matched;
-  facts.had = beginning(tokenizer, tree.stored_behind(same));
+  facts.had = beginning(tokenizer, tree.stored_behind(same, scope));
   facts.got = beginning(tokenizer, prompt.subspan(same.size()));
   facts.before = tokenizer.decode(same.last(std::min(same.size(), kShownTokens)), Special::kParse);
   return facts;

@@ -13,6 +13,6 @@ namespace banyan {
 // Of a prompt that is looked up now, or whose sequence was just opened and has not been extended.
 // Requires a token. O(prompt + tokens compared).
 CacheFacts cache_facts(const KvTree& tree, const Tokenizer& tokenizer,
-                       std::span<const TokenId> prompt);
+                       std::span<const TokenId> prompt, const KvScope& scope);
 
 }  // namespace banyan

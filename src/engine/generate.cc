@@ -79,7 +79,7 @@ bool Engine::step(std::vector<Completion>& finished) {
 
 Result<CacheFacts> Engine::explain(const Request& request) const {
   BANYAN_TRY(check(request));
-  return scheduler_.explain(tokenizer(), request.prompt);
+  return scheduler_.explain(tokenizer(), request.prompt, request.salt);
 }
 
 Result<Reply> Engine::generate(const Request& request, const Listener& listener) {

@@ -27,6 +27,9 @@ struct Request {
   // [n, 128] or 0, which stands for n.
   int n = 1;
   int best_of = 0;
+  // KV is shared with requests of the same salt only: a tenant's own number, counted up rather than
+  // hashed, so that no two have the same.
+  uint64_t salt = 0;
 
   int samples() const { return best_of > 0 ? best_of : n; }
 };

@@ -68,6 +68,8 @@ struct Scheduler::Job {
   bool done = false;
   int n_incomplete = 0;                          // streams
   std::vector<std::unique_ptr<Stream>> streams;  // the first alone until the prompt is computed
+
+  KvScope scope() const { return {.salt = request.salt}; }
 };
 
 std::pair<RequestId, int> Scheduler::place_in_line(const Stream* stream) {
@@ -104,8 +106,9 @@ RequestId Scheduler::submit(const Tokenizer& tokenizer, Request request, const L
   return id;
 }
 
-CacheFacts Scheduler::explain(const Tokenizer& tokenizer, std::span<const TokenId> prompt) const {
-  CacheFacts facts = cache_facts(tree_, tokenizer, prompt);
+CacheFacts Scheduler::explain(const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                              uint64_t salt) const {
+  CacheFacts facts = cache_facts(tree_, tokenizer, prompt, {.salt = salt});
   facts.exact = kv_exact_;
   return facts;
 }
@@ -218,7 +221,7 @@ Scheduler::Stream* Scheduler::pick() {
   auto best_rank = std::tuple(false, -1);
   for (Stream* stream : std::span(waiting_).first(std::min(waiting_.size(), kWindow))) {
     if (std::exchange(stream->cached_at, n_steps_) != n_steps_) {
-      stream->cached = tree_.matched(stream->matchable());
+      stream->cached = tree_.matched(stream->matchable(), stream->job.scope());
     }
     const bool held_back = is_held_back(*stream);
     if (stream->job.overtaken >= kMostOvertaken) return held_back ? nullptr : stream;
@@ -238,6 +241,7 @@ bool Scheduler::is_held_back(const Stream& stream) const {
   if (mine.size() < wanted) return false;
   return std::ranges::any_of(readers_, [&](const Stream* other) {
     if (other->tokens.size() < wanted || other->computed >= wanted) return false;
+    if (other->job.request.salt != stream.job.request.salt) return false;
     // First where they are likeliest to differ.
     return std::equal(mine.begin() + cached, mine.begin() + wanted,
                       other->tokens.begin() + cached) &&
@@ -274,7 +278,7 @@ Scheduler::Stream* Scheduler::admit() {
   }
   if (job.admitted_ns > 0) return stream;
   job.admitted_ns = now_ns();
-  job.reply.cache = explain(*job.tokenizer, stream->tokens);
+  job.reply.cache = explain(*job.tokenizer, stream->tokens, job.request.salt);
   job.reply.cached_tokens = job.reply.cache.reused_tokens;
   for (const Stream* other : waiting_) {
     if (other->job.id > job.id) break;
@@ -308,7 +312,7 @@ void Scheduler::open(Stream& stream) {
   steps_.reserve(most);
   const auto max_match =
       static_cast<int32_t>(std::exchange(stream.anew, false) ? 0 : stream.matchable().size());
-  const KvTree::Opened opened = tree_.open(stream.tokens, max_match);
+  const KvTree::Opened opened = tree_.open(stream.tokens, max_match, stream.job.scope());
   stream.seq = opened.seq;
   stream.matched = stream.computed = opened.matched;
   stream.running = true;

@@ -50,8 +50,9 @@ class Scheduler {
   // The request ends now, without a completion, and what it computed is forgotten.
   void drop(RequestId id);
 
-  // What a request with this prompt would find stored. Changes nothing.
-  CacheFacts explain(const Tokenizer& tokenizer, std::span<const TokenId> prompt) const;
+  // What a request with this prompt and salt would find stored. Changes nothing.
+  CacheFacts explain(const Tokenizer& tokenizer, std::span<const TokenId> prompt,
+                     uint64_t salt) const;
 
   size_t n_waiting() const { return waiting_.size(); }  // answers, as is n_running()
   size_t n_running() const { return running_.size(); }

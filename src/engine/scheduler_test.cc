@@ -563,6 +563,36 @@ TEST(Scheduler, RepliesSayWhatTheCacheHad) {
   EXPECT_EQ(diverged.before, engine->tokenizer().decode(before, Special::kParse));
 }
 
+TEST(Scheduler, KvIsSharedWithinASaltOnly) {
+  const auto engine = open();
+  const auto prompt = tokens_from(0, 100);
+  const auto ask = [&](uint64_t salt) {
+    Request request = greedy(prompt, 4);
+    request.salt = salt;
+    return request;
+  };
+  // Together: those of a salt wait for one computation, the others do not wait for theirs.
+  std::vector<RequestId> ids;
+  for (const uint64_t salt : {0, 1, 2, 1}) ids.push_back(*engine->submit(ask(salt)));
+  std::map<RequestId, Reply> replies;
+  std::vector<Completion> finished;
+  while (replies.size() < ids.size()) {
+    finished.clear();
+    engine->step(finished);
+    for (Completion& one : finished) replies.emplace(one.id, *std::move(one.reply));
+  }
+  for (const size_t first : {0, 1, 2}) {
+    EXPECT_EQ(replies.at(ids[first]).cache.reused_tokens, 0) << "salt " << first;
+    EXPECT_EQ(replies.at(ids[first]).tokens, replies.at(ids[0]).tokens);
+  }
+  EXPECT_GE(replies.at(ids[3]).cache.reused_tokens, 96);
+  // Afterwards.
+  EXPECT_EQ(engine->explain(ask(3))->why, CacheWhy::kOtherTenant);
+  EXPECT_EQ(engine->explain(ask(3))->reused_tokens, 0);
+  EXPECT_EQ(engine->generate(ask(3))->cache.why, CacheWhy::kOtherTenant);
+  EXPECT_EQ(engine->generate(ask(2))->cache.why, CacheWhy::kHit);
+}
+
 TEST(Scheduler, ExplainSaysBeforehandWhatRepliesSay) {
   EngineOptions options = tiny_options();
   options.kv_budget_bytes = 12 * 12288;  // panels of 16 positions

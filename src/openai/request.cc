@@ -235,6 +235,13 @@ std::variant<ApiRequest, ApiError> read_request(ApiRoute route, const json& body
       fmt::format("a whole number from \"n\", which is {}, to {}", request.n, kMostSamples),
       request.best_of);
   fields.flag("ignore_eos", request.ignore_eos);
+  if (const json* salt = fields.find("cache_salt")) {
+    if (!salt->is_string() || salt->get_ref<const std::string&>().empty()) {
+      fields.fail("cache_salt", *salt, "a string that is not empty");
+    } else {
+      asked.cache_salt = salt->get<std::string>();
+    }
+  }
   read_stop(fields, request.stop);
   read_sampler(fields, vocabulary_size, request.sampler);
   read_logprobs(fields, asked);

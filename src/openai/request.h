@@ -3,6 +3,7 @@
 // The bodies of OpenAI's requests, read as claims: each field checked, errors that name it.
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -31,8 +32,21 @@ struct ApiRequest {
   std::string model;                                       // as asked for; any name is answered
   std::vector<ChatMessage> messages;                       // kChat
   std::variant<std::string, std::vector<TokenId>> prompt;  // kCompletions: raw text, or tokens
-  Request request;                                         // all but its prompt
+  Request request;                                         // all but its prompt and salt
+  std::string cache_salt;                                  // not empty, or none
   bool logprobs = false;                                   // are to be reported
+};
+
+// Numbers for Request::salt, counted up; 0 for none.
+class SaltNumbers {
+ public:
+  uint64_t of(const std::string& cache_salt) {
+    if (cache_salt.empty()) return 0;
+    return numbers_.try_emplace(cache_salt, numbers_.size() + 1).first->second;
+  }
+
+ private:
+  std::map<std::string, uint64_t> numbers_;
 };
 
 // Fields that are unknown, or null, are passed over. Where a field is left out OpenAI's default

@@ -51,12 +51,20 @@ TEST(OpenAiRequest, LeftOutAndNullFieldsHaveOpenAisDefaults) {
   EXPECT_FALSE(accepted(nulls).logprobs);
 }
 
+TEST(OpenAiRequest, SaltsAreCountedUp) {
+  SaltNumbers numbers;
+  EXPECT_EQ(numbers.of(""), 0U);
+  EXPECT_EQ(numbers.of("a"), 1U);
+  EXPECT_EQ(numbers.of("b"), 2U);
+  EXPECT_EQ(numbers.of("a"), 1U);
+}
+
 TEST(OpenAiRequest, ReadsEveryField) {
   const ApiRequest chat = accepted(json::parse(R"({
     "model": "m", "max_tokens": 5, "max_completion_tokens": 7.0, "temperature": 0.5, "top_p": 0.25,
     "top_k": 3, "min_p": 0.125, "presence_penalty": -2, "frequency_penalty": 2, "seed": -1,
     "stop": ["a", "b"], "n": 2, "best_of": 3, "logprobs": true, "top_logprobs": 4,
-    "ignore_eos": true, "logit_bias": {"7": -100, "8": 1.5}, "stream": false, "anything": [{}],
+    "ignore_eos": true, "cache_salt": "ours", "logit_bias": {"7": -100, "8": 1.5}, "stream": false, "anything": [{}],
     "messages": [{"role": "system", "content": "Be brief."},
                  {"role": "user", "content": [{"type": "text", "text": "Hel"}, {"text": "lo"}]}]})"));
   EXPECT_EQ(chat.model, "m");
@@ -68,6 +76,7 @@ TEST(OpenAiRequest, ReadsEveryField) {
   EXPECT_EQ(request.n, 2);
   EXPECT_EQ(request.best_of, 3);
   EXPECT_TRUE(request.ignore_eos);
+  EXPECT_EQ(chat.cache_salt, "ours");
   EXPECT_EQ(request.stop, (std::vector<std::string>{"a", "b"}));
   const SamplerParams& sampler = request.sampler;
   EXPECT_EQ(sampler.temperature, 0.5F);
@@ -119,6 +128,7 @@ TEST(OpenAiRequest, WrongFieldsAreNamed) {
        {"[]", "{\"100\": 1}", "{\"-1\": 1}", "{\"x\": 1}", "{\"1\": 101}", "{\"1\": true}",
         "{\"99999999999999999999\": 1}"}},
       {"model", {"1"}},
+      {"cache_salt", {"\"\"", "7"}},
   };
   for (const auto& [name, values] : wrong) {
     for (const char* value : values) {
