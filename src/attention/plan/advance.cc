@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plans of decode steps that follow each other: what is cut stays cut, and the newest items grow.
 
+#include <algorithm>
+
 #include "attention/plan.h"
 
 namespace banyan {
@@ -9,8 +11,8 @@ namespace {
 // Steps until a plan is made anew, that its items stay balanced.
 constexpr uint32_t kMostAdvances = 64;
 
-// Finds the item of each row that ends with the row itself. False if one lies where refs are not
-// one for each panel: what follows it is not known then.
+// Finds the item of each row that ends with the row itself. False if a row has none, or if one lies
+// where refs are not one for each panel: what follows it is not known then.
 bool find_newest_items(Plan& plan) {
   std::vector<uint32_t>& newest = plan.scratch.newest_items;
   newest.assign(plan.row_pos.size(), WorkItem::kFinal);
@@ -18,13 +20,10 @@ bool find_newest_items(Plan& plan) {
     const WorkItem& item = plan.items[i];
     if (item.kv_end != plan.row_pos[item.row_begin] + 1) continue;
     const Run& run = plan.runs[item.run];
-    if (!plan.stretches[run.stretch_begin + run.stretch_count - 1].on_grid) {
-      newest.clear();
-      return false;
-    }
+    if (!plan.stretches[run.stretch_begin + run.stretch_count - 1].on_grid) return false;
     newest[item.row_begin] = i;
   }
-  return true;
+  return std::ranges::find(newest, WorkItem::kFinal) == newest.end();
 }
 
 bool is_next_step(const TreeView& tree, const DeviceDescription& device, const Plan& plan) {
