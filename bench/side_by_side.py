@@ -113,11 +113,7 @@ def measure_all(args, isa, with_openvino):
     progress("")
     if openvino:
         openvino.close()
-    found = {key: statistics.median(values) for key, values in samples.items()}
-    best = {(way, cell): speed for (way, cell), speed in found.items() if not way.startswith("llama")}
-    for cell in cells:
-        best["llama", cell] = max(found["llama, fa 0", cell], found["llama, fa 1", cell])
-    return cells, best
+    return cells, best_of(samples)
 
 
 def measure_shared(args, isa, with_openvino):
@@ -150,11 +146,16 @@ def measure_shared(args, isa, with_openvino):
     progress("")
     if openvino:
         openvino.close()
-    found = {key: statistics.median(values) for key, values in samples.items()}
-    best = {(way, cell): speed for (way, cell), speed in found.items() if not way.startswith("llama")}
-    for cell in cells:
-        best["llama", cell] = max(found["llama, split", cell], found["llama, unified", cell])
-    return cells, best
+    return cells, best_of(samples)
+
+
+def best_of(samples):
+    """Medians by program and cell, of llama.cpp's settings the better one."""
+    best = {}
+    for (way, cell), values in samples.items():
+        key = way.split(",")[0], cell
+        best[key] = max(best.get(key, 0), statistics.median(values))
+    return best
 
 
 def shared_kind(prompt):

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // `banyan run --batch` as its user meets it: files in, files out, interrupted and taken up again.
 #include <fmt/format.h>
-#include <sys/wait.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/testing_temp_folder.h"
+#include "shell.h"
 #include "support.h"
 
 namespace banyan {
 namespace {
 
 using nlohmann::json;
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return std::string((std::istreambuf_iterator<char>(file)), {});
-}
 
 std::vector<json> lines_of(const std::filesystem::path& path) {
   std::vector<json> lines;
@@ -32,8 +27,7 @@ class Batch : public testing::Test {
     const std::string line =
         fmt::format("BANYAN_PATHS=default {} {} -m {} >{} 2>{} </dev/null", BANYAN_PROGRAM,
                     arguments, model_, path("out"), path("err"));
-    const int status = std::system(line.c_str());  // NOLINT(cert-env33-c): a shell is wanted
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return run_shell(line);
   }
   int batch(const std::string& more = "") const {
     return banyan(fmt::format("run --batch {} -o {} --deterministic {}", path("in.jsonl"),

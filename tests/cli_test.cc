@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program as a user meets it: what it prints, how it exits, what it says about wrong input.
 #include <fmt/format.h>
-#include <sys/wait.h>
 
 #include <cstring>
 #include <fstream>
@@ -9,17 +8,13 @@
 #include <random>
 
 #include "files/testing_gguf_writer.h"
+#include "shell.h"
 #include "support.h"
 
 namespace banyan {
 namespace {
 
 using nlohmann::json;
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return std::string((std::istreambuf_iterator<char>(file)), {});
-}
 
 void write_file(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
@@ -48,9 +43,8 @@ class Program : public testing::Test {
     const std::string err = folder_ + "/err";
     const std::string line = "BANYAN_PATHS=default " + before + " " + BANYAN_PROGRAM + " " +
                              arguments + " >" + out + " 2>" + err + " </dev/null";
-    const int status = std::system(line.c_str());  // NOLINT(cert-env33-c): a shell is wanted
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out),
-            read_file(err)};
+    const int code = run_shell(line);
+    return {code, read_file(out), read_file(err)};
   }
 
   // One sentence on stderr that holds `place`, exit 2, nothing on stdout.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `banyan bench serve-trace` as its user meets it: a trace or a rate in, rows out.
 #include <fmt/format.h>
-#include <sys/wait.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/testing_temp_folder.h"
+#include "shell.h"
 #include "support.h"
 
 namespace banyan {
@@ -13,19 +13,13 @@ namespace {
 
 using nlohmann::json;
 
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return std::string((std::istreambuf_iterator<char>(file)), {});
-}
-
 class ServeTrace : public testing::Test {
  protected:
   int bench(const std::string& arguments) const {
     const std::string line = fmt::format(
         "BANYAN_PATHS=default {} bench serve-trace {} -m {} --kv-budget 16MiB >{} 2>{} </dev/null",
         BANYAN_PROGRAM, arguments, test_data("golden/llama/model.gguf"), path("out"), path("err"));
-    const int status = std::system(line.c_str());  // NOLINT(cert-env33-c): a shell is wanted
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return run_shell(line);
   }
   std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
   std::string said() const { return read_file(path("err")); }

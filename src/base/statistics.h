@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 namespace banyan {
@@ -22,7 +23,8 @@ inline double quantile(std::vector<double> values, double q) {
 
 inline double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
-// How often one thing was as fast as another, both timed in turns: of the quotients of each turn.
+// How many times as fast one thing was as another, both timed in turns: of the quotients of all
+// turns.
 struct RatioFigures {
   double median = 0;
   double p25 = 0;

@@ -45,8 +45,8 @@ constexpr int kMostPromptRuns = 3;
 
 // What was seen of one method.
 struct DecodeFigures {
-  DecodeSample sample;  // the one with the median time
-  RatioFigures ratio;   // of the baseline's time over this, round by round
+  SpeedSample sample;  // the one with the median time
+  RatioFigures ratio;  // of the baseline's time over this, round by round
 };
 struct DecodeRun {
   double prompt_seconds = 0;
@@ -55,7 +55,7 @@ struct DecodeRun {
 
 Json decode_row(const Engine& engine, const DecodeOptions& o, const DecodeShape& shape,
                 const std::string& method, double prompt_seconds, const DecodeFigures& figures) {
-  const DecodeSample& f = figures.sample;
+  const SpeedSample& f = figures.sample;
   const int n_kv = shape.pp * (shape.shared ? 1 : shape.pl) + shape.tg * shape.pl;
   const int prompt_tokens = shape.pp * (shape.shared ? 1 : shape.pl);
   const double t = prompt_seconds + f.seconds;
@@ -108,7 +108,7 @@ Result<DecodeRun> measure_decode(Engine& engine, const DecodeShape& shape,
     prompt_seconds.push_back(bench->prompt_seconds());
     spent += bench->prompt_seconds();
   }
-  std::vector<std::vector<DecodeSample>> samples(methods.size());
+  std::vector<std::vector<SpeedSample>> samples(methods.size());
   spent = 0;
   int rounds = kRounds;
   for (int round = 0; round < rounds; ++round) {
@@ -128,14 +128,14 @@ Result<DecodeRun> measure_decode(Engine& engine, const DecodeShape& shape,
   }
   const auto times = [&](size_t m) {
     std::vector<double> seconds;
-    for (const DecodeSample& sample : samples[m]) seconds.push_back(sample.seconds);
+    for (const SpeedSample& sample : samples[m]) seconds.push_back(sample.seconds);
     return seconds;
   };
   DecodeRun run{.prompt_seconds = median(prompt_seconds), .methods = {}};
   const std::vector<double> base = times(baseline_of(methods));
   for (size_t m = 0; m < methods.size(); ++m) {
     const RatioFigures ratio = ratio_of_times(base, times(m));
-    std::ranges::sort(samples[m], {}, &DecodeSample::seconds);
+    std::ranges::sort(samples[m], {}, &SpeedSample::seconds);
     run.methods.push_back({samples[m][samples[m].size() / 2], ratio});
   }
   return run;

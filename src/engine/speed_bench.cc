@@ -65,6 +65,26 @@ double difference_ms(int64_t after, int64_t before) {
   return static_cast<double>(after - before) * 1e-6;
 }
 
+Result<SpeedSample> timed(Engine& engine, FunctionRef<Result<void>()> work) {
+  const StepRunner& steps = engine.steps();
+  const StepTimes before = steps.times();
+  const int64_t tree_before = steps.tree_ns();
+  const int64_t plan_before = steps.plan_ns();
+  const int64_t start = now_ns();
+  BANYAN_TRY(work());
+  const double total_ms = ms_since(start);
+  const StepTimes& after = steps.times();
+  SpeedSample sample;
+  sample.seconds = total_ms * 1e-3;
+  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
+  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
+  sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
+  sample.tree_ms = difference_ms(steps.tree_ns(), tree_before);
+  sample.plan_ms = difference_ms(steps.plan_ns(), plan_before);
+  sample.kv_bytes = engine.pool().used_bytes();
+  return sample;
+}
+
 }  // namespace
 
 BenchSequences::~BenchSequences() {
@@ -95,31 +115,16 @@ Result<void> DecodeBench::read_prompts() {
   return {};
 }
 
-Result<DecodeSample> DecodeBench::generate(PlanMethod method) {
-  StepRunner& steps = engine_.steps();
-  steps.set_plan_method(method);
+Result<SpeedSample> DecodeBench::generate(PlanMethod method) {
+  engine_.steps().set_plan_method(method);
   TokenSource source(engine_.tokenizer().size());
   BenchSequences sequences(engine_.tree());
   for (int i = 0; i < shape_.pl; ++i) {
     const SeqId seq = sequences.fork(prompts_.ids()[shape_.shared ? 0 : i]);
     engine_.tree().reserve(seq, shape_.pp + shape_.tg);
   }
-  const int64_t tree_before = steps.tree_ns();
-  const int64_t plan_before = steps.plan_ns();
-  const StepTimes before = steps.times();
-  const int64_t start = now_ns();
-  BANYAN_TRY(generate_together(engine_, sequences.ids(), shape_.tg, source));
-  const double total_ms = ms_since(start);
-  const StepTimes& after = steps.times();
-  DecodeSample sample;
-  sample.seconds = total_ms * 1e-3;
-  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
-  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
-  sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
-  sample.tree_ms = difference_ms(steps.tree_ns(), tree_before);
-  sample.plan_ms = difference_ms(steps.plan_ns(), plan_before);
-  sample.kv_bytes = engine_.pool().used_bytes();
-  return sample;
+  return timed(engine_,
+               [&] { return generate_together(engine_, sequences.ids(), shape_.tg, source); });
 }
 
 Result<void> warm_up(Engine& engine) {
@@ -131,45 +136,26 @@ Result<void> warm_up(Engine& engine) {
 
 Result<std::unique_ptr<DepthBench>> DepthBench::create(Engine& engine, int depth) {
   TokenSource source(engine.tokenizer().size());
-  const SeqId base = engine.tree().open({}, 0).seq;
-  std::unique_ptr<DepthBench> bench(new DepthBench(engine, base));
-  BANYAN_TRY(read_prompt(engine, base, source.take(depth)));
+  std::unique_ptr<DepthBench> bench(new DepthBench(engine));
+  BANYAN_TRY(read_prompt(engine, bench->base_.open(), source.take(depth)));
   return bench;
-}
-
-DepthBench::~DepthBench() {
-  engine_.tree().truncate(base_, 0);
-  engine_.tree().close(base_);
-}
-
-Result<SpeedSample> DepthBench::timed(FunctionRef<Result<void>()> work) {
-  const StepTimes before = engine_.steps().times();
-  const int64_t start = now_ns();
-  BANYAN_TRY(work());
-  const double total_ms = ms_since(start);
-  const StepTimes& after = engine_.steps().times();
-  SpeedSample sample;
-  sample.seconds = total_ms * 1e-3;
-  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
-  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
-  sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
-  return sample;
 }
 
 Result<SpeedSample> DepthBench::read(int tokens) {
   TokenSource source(engine_.tokenizer().size());
   const auto prompt = source.take(tokens);
   BenchSequences sequences(engine_.tree());
-  const SeqId seq = sequences.fork(base_);
-  return timed([&] { return read_prompt(engine_, seq, prompt); });
+  const SeqId seq = sequences.fork(base_.ids()[0]);
+  return timed(engine_, [&] { return read_prompt(engine_, seq, prompt); });
 }
 
 Result<SpeedSample> DepthBench::generate(int tokens) {
   TokenSource source(engine_.tokenizer().size());
   BenchSequences sequences(engine_.tree());
-  const SeqId seq = sequences.fork(base_);
+  const SeqId seq = sequences.fork(base_.ids()[0]);
   engine_.tree().reserve(seq, engine_.tree().length(seq) + tokens);
-  return timed([&] { return generate_together(engine_, sequences.ids(), tokens, source); });
+  return timed(engine_,
+               [&] { return generate_together(engine_, sequences.ids(), tokens, source); });
 }
 
 }  // namespace banyan

@@ -21,12 +21,12 @@ struct DecodeShape {
   bool shared = false;
 };
 
-// Of one round of generation, summed over its steps.
-struct DecodeSample {
+// What was seen of some steps, summed over them.
+struct SpeedSample {
   double seconds = 0;
   double attention_ms = 0;
   double weights_ms = 0;
-  double other_ms = 0;    // all else inside the clock, the next two included
+  double other_ms = 0;    // all else inside the clock: norms, rotation, and the next two
   double tree_ms = 0;     // slots for the new tokens
   double plan_ms = 0;     // numbering rows and planning
   uint64_t kv_bytes = 0;  // held at the end
@@ -60,7 +60,7 @@ class DecodeBench {
   // kBadInput or kFailed if a step or the KV budget cannot hold the shape.
   static Result<std::unique_ptr<DecodeBench>> create(Engine& engine, const DecodeShape& shape);
   double prompt_seconds() const { return prompt_seconds_; }
-  Result<DecodeSample> generate(PlanMethod method);
+  Result<SpeedSample> generate(PlanMethod method);
 
  private:
   DecodeBench(Engine& engine, const DecodeShape& shape)
@@ -75,28 +75,18 @@ class DecodeBench {
 // A few steps before a clock starts, that weights and code be in the caches.
 Result<void> warm_up(Engine& engine);
 
-// llama-bench: one sample of reading `tokens` new ones at `depth`, or of generating them one by
-// one.
-struct SpeedSample {
-  double seconds = 0;
-  double attention_ms = 0;
-  double weights_ms = 0;
-  double other_ms = 0;  // all else inside the clock: norms, rotation, planning, the tree
-};
-
+// llama-bench: samples of reading `tokens` new ones at `depth`, or of generating them one by one.
 // Holds a sequence of `depth` tokens, computed once, from which every sample forks.
 class DepthBench {
  public:
   static Result<std::unique_ptr<DepthBench>> create(Engine& engine, int depth);
-  ~DepthBench();
   Result<SpeedSample> read(int tokens);
   Result<SpeedSample> generate(int tokens);
 
  private:
-  DepthBench(Engine& engine, SeqId base) : engine_(engine), base_(base) {}
-  Result<SpeedSample> timed(FunctionRef<Result<void>()> work);
+  explicit DepthBench(Engine& engine) : engine_(engine), base_(engine.tree()) {}
   Engine& engine_;
-  SeqId base_;
+  BenchSequences base_;  // one
 };
 
 }  // namespace banyan

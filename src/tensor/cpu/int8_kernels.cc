@@ -358,11 +358,13 @@ struct Blocks {
 };
 
 // Where fewer than a vector of outputs are left, their blocks stand here and the others are zeros.
+// Nothing is written where all are there.
 struct PaddedBlocks {
   static constexpr int64_t kStride = 40;  // a block of any type
-  alignas(64) std::byte bytes[kLanes * kStride] = {};
+  alignas(64) std::byte bytes[kLanes * kStride];
 
   Blocks copy(const BlockFormat& format, const std::byte* weights, int64_t row_bytes, int n) {
+    std::memset(bytes, 0, sizeof(bytes));
     for (int i = 0; i < n; ++i) {
       std::memcpy(bytes + i * kStride, weights + i * row_bytes, format.bytes);
     }

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/statistics.h"
 #include "dnnl.hpp"
 #include "tensor/cpu/products.h"
 
@@ -49,11 +50,6 @@ struct Cell {
   int row_class;
   std::vector<Candidate> candidates;  // none where there is no choice
 };
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + values.size() / 2);
-  return values[values.size() / 2];
-}
 
 class Measurement {
  public:
@@ -97,7 +93,7 @@ class Measurement {
       ProductPath& path = measured.paths.at(cell.weights, cell.row_class);
       const auto ms_of = [&](ProductPath p) -> double {
         const auto found = std::ranges::find(cell.candidates, p, &Candidate::path);
-        return found->ms.empty() ? 0 : median(found->ms);
+        return median(found->ms);
       };
       double least = kClearly * ms_of(path);
       for (const Candidate& candidate : cell.candidates) {
