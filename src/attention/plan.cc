@@ -22,10 +22,12 @@ void check_rows_tile(const TreeView& tree) {
   BANYAN_CHECK(row == tree.row_pos.size(), "rows of sequences must be all rows");
 }
 
-// So that steps which add a token at a time reach a steady state.
+// So that steps which add a token at a time reach a steady state. Room for many of them at first,
+// and again where little is left.
 template <class T>
-void leave_room(std::vector<T>& v) {
-  if (v.capacity() - v.size() < v.size() / 8 + 16) v.reserve(v.size() + v.size() / 2 + 64);
+void leave_room(std::vector<T>& v, bool at_first) {
+  const bool little_left = v.capacity() - v.size() < v.size() / 8 + 16;
+  if (at_first || little_left) v.reserve(v.size() + v.size() / 2 + 64);
 }
 
 std::string band_text(Band band) {
@@ -39,6 +41,7 @@ std::string band_text(Band band) {
 void Plan::clear() {
   stretches.clear();
   runs.clear();
+  parts.clear();
   items.clear();
   partials.clear();
   merges.clear();
@@ -48,6 +51,8 @@ void Plan::clear() {
   kv_tokens_read = 0;
   scratch.nodes.clear();
   scratch.partial_lists.clear();
+  scratch.finished.clear();
+  scratch.rows_alone.clear();
   scratch.advances = 0;
 }
 
@@ -60,8 +65,12 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
   BANYAN_CHECK(device.n_workers > 0 && device.prefill_row_tile > 0, "a device without workers");
   check_rows_tile(tree);
 
+  const bool at_first = plan.runs.capacity() == 0;
   plan.clear();
   plan.row_pos.assign(tree.row_pos.begin(), tree.row_pos.end());
+  // As published, blocks are cut anew for every step.
+  plan.scratch.is_new_each_step = method == PlanMethod::kNode || method == PlanMethod::kNodeChunk ||
+                                  method == PlanMethod::kFlatten;
   switch (method) {
     case PlanMethod::kDense:
       BANYAN_CHECK(tree.sequences.size() == 1, "a dense plan is for exactly one sequence");
@@ -73,18 +82,30 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
     case PlanMethod::kTwoPhase:
       plan_two_phase(tree, shape, device, plan);
       break;
+    case PlanMethod::kNode:
+      plan_by_node(tree, shape, device, plan);
+      break;
+    case PlanMethod::kNodeChunk:
+      plan_by_node_chunk(tree, shape, device, plan);
+      break;
+    case PlanMethod::kFlatten:
+      plan_flatten(tree, shape, device, plan);
+      break;
     case PlanMethod::kAuto:
       plan_auto(tree, shape, device, plan);
       break;
   }
-  leave_room(plan.stretches);
-  leave_room(plan.runs);
-  leave_room(plan.items);
-  leave_room(plan.partials);
-  leave_room(plan.merges);
-  leave_room(plan.merge_lists);
-  leave_room(plan.scratch.nodes);
-  leave_room(plan.scratch.partial_lists);
+  leave_room(plan.stretches, at_first);
+  leave_room(plan.runs, at_first);
+  leave_room(plan.parts, at_first);
+  leave_room(plan.items, at_first);
+  leave_room(plan.partials, at_first);
+  leave_room(plan.merges, at_first);
+  leave_room(plan.merge_lists, at_first);
+  leave_room(plan.scratch.nodes, at_first);
+  leave_room(plan.scratch.partial_lists, at_first);
+  leave_room(plan.scratch.finished, at_first);
+  leave_room(plan.scratch.rows_alone, at_first);
 }
 
 std::string to_text(const Plan& plan) {
@@ -107,8 +128,13 @@ std::string to_text(const Plan& plan) {
     const std::string to = item.partial == WorkItem::kFinal
                                ? std::string("final")
                                : fmt::format("partial {}", item.partial);
-    fmt::format_to(out, "item {}: run {}, kv [{}, {}), rows [{}, {}), cost {} -> {}\n", i, item.run,
-                   item.kv_begin, item.kv_end, item.row_begin, item.row_end, item.cost, to);
+    fmt::format_to(out, "item {}:", i);
+    for (const RunPart& part : plan.parts_of(item)) {
+      fmt::format_to(out, "{} run {}, kv [{}, {}), rows [{}, {}),",
+                     &part == &plan.parts[item.part_begin] ? "" : " then", part.run, part.kv_begin,
+                     part.kv_end, part.row_begin, part.row_end);
+    }
+    fmt::format_to(out, " cost {} -> {}\n", item.cost, to);
   }
   for (size_t i = 0; i < plan.merges.size(); ++i) {
     const Merge& merge = plan.merges[i];
@@ -132,6 +158,12 @@ const char* name(PlanMethod method) {
       return "paged";
     case PlanMethod::kTwoPhase:
       return "two-phase";
+    case PlanMethod::kNode:
+      return "node";
+    case PlanMethod::kNodeChunk:
+      return "node-chunk";
+    case PlanMethod::kFlatten:
+      return "flatten";
   }
   return "unknown";
 }

@@ -12,6 +12,7 @@
 // at segment borders of the absolute grid, and every item but the first holds one segment. A row's
 // result then depends on its own keys alone, not on how the plan cut them or who shares them.
 // Other plans cut shared nodes where these end, and else at multiples of 64 positions.
+// Of an item with several parts the blocks fold into its state one by one.
 
 #include <algorithm>
 #include <cstdint>
@@ -63,15 +64,24 @@ struct Run {
   Band band;
 };
 
-// A part of a run. Each of its KV heads is one worker's work.
-struct WorkItem {
-  static constexpr uint32_t kFinal = std::numeric_limits<uint32_t>::max();
+// These keys of a run, for these of its rows.
+struct RunPart {
   uint32_t run = 0;
   uint32_t stretch = 0;   // into Plan::stretches: the one that holds kv_begin
   uint32_t ref = 0;       // of that stretch: the one that holds kv_begin
   Position kv_begin = 0;  // [kv_begin, kv_end), absolute, within the run
   Position kv_end = 0;
   uint32_t row_begin = 0;  // [row_begin, row_end), absolute, within the run
+  uint32_t row_end = 0;
+};
+
+// Parts of runs that are folded one after the other into the states of these rows. Each KV head is
+// one worker's work, who keeps the states on chip from part to part. All parts have the same heads.
+struct WorkItem {
+  static constexpr uint32_t kFinal = std::numeric_limits<uint32_t>::max();
+  uint32_t part_begin = 0;  // into Plan::parts
+  uint32_t part_count = 0;  // at least 1; deterministic plans have no more
+  uint32_t row_begin = 0;   // [row_begin, row_end), which hold the rows of the parts
   uint32_t row_end = 0;
   uint32_t partial = kFinal;  // kFinal: these are all keys of these rows; else index of a partial,
                               // which may hold more rows than these
@@ -119,12 +129,21 @@ struct PlannerScratch {
   std::vector<Node> nodes;              // as TreeView::nodes
   std::vector<uint32_t> partial_lists;  // see PartialLists
   uint32_t advances = 0;                // since the plan was made
-  std::vector<uint32_t> newest_items;   // by row, from the first advance on
+  bool is_new_each_step = false;        // never advanced
+  std::vector<uint32_t> newest_parts;   // by row, from the first advance on
+  struct Rows {
+    uint32_t begin = 0;
+    uint32_t end = 0;
+    uint32_t partials = 0;  // the last of their list
+  };
+  std::vector<Rows> finished;        // whose keys are all in items
+  std::vector<uint32_t> rows_alone;  // by partial: those of which it has all keys
 };
 
 struct Plan {
   std::vector<Stretch> stretches;
   std::vector<Run> runs;
+  std::vector<RunPart> parts;
   std::vector<WorkItem> items;
   std::vector<Partial> partials;
   std::vector<Merge> merges;
@@ -135,6 +154,11 @@ struct Plan {
   PlannerScratch scratch;
 
   void clear();  // empties, keeps capacity
+
+  std::span<const RunPart> parts_of(const WorkItem& item) const {
+    return std::span(parts).subspan(item.part_begin, item.part_count);
+  }
+  HeadRange heads_of(const WorkItem& item) const { return runs[parts[item.part_begin].run].heads; }
 };
 
 // What a planner may know of the tree. Nodes are listed depth-first, a parent before its children;
@@ -176,6 +200,7 @@ struct PlanCosts {
   double cached_read = 4;  // the same as a part of an item's time, where caches help
   double partial = 16;     // to write and fold the unfinished state of a packed row
   double item = 500;       // to begin a piece of work
+  double part = 64;        // to go from one part of it to the next
 };
 
 struct DeviceDescription {
@@ -187,11 +212,15 @@ struct DeviceDescription {
 };
 
 enum class PlanMethod {
-  kAuto,      // node by node, what is predicted to be fastest
-  kDense,     // one sequence, blocks of rows against its whole path
-  kPaged,     // each sequence by itself, heads of a KV head packed
-  kTwoPhase,  // shared nodes chunk by chunk for all their rows, then each sequence by itself
+  kAuto,       // node by node, what is predicted to be fastest
+  kDense,      // one sequence, blocks of rows against its whole path
+  kPaged,      // each sequence by itself, heads of a KV head packed
+  kTwoPhase,   // shared nodes chunk by chunk for all their rows, then each sequence by itself
+  kNode,       // each node for all its rows
+  kNodeChunk,  // the same in chunks of kPublishedBlock positions
+  kFlatten,    // blocks of so many positions of the depth-first order, across the borders of nodes
 };
+inline constexpr int32_t kPublishedBlock = 128;  // positions (DeFT, arXiv 2404.00242, section 3.3)
 
 // Fills `plan` (cleared first, capacity reused with slack: steps that grow by a few tokens do not
 // allocate). Requires rows that tile [0, n_rows) and, for kDense, exactly one sequence. Ensures:
@@ -202,32 +231,33 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
 // Moves a plan of a decode step (a row for each sequence) on to the next one, where `tree` is as it
 // was but for one more token in every leaf. False, with the plan as it was, where such steps do not
 // follow each other so, and where the cuts would not stay (after a number of steps, at a segment
-// border of deterministic plans, with windows): make_plan() then. Costs of items stay as they were.
+// border of deterministic plans, with windows, of kNode, kNodeChunk and kFlatten): make_plan()
+// then. Costs of items stay as they were.
 bool advance_plan(const TreeView& tree, const DeviceDescription& device, Plan& plan);
 
-// Where the positions of a work item lie, panel by panel. Runs on into the rest of the item's run.
+// Where the positions of a part lie, panel by panel. Goes on into the rest of its run.
 class RefWalk {
  public:
-  RefWalk(const Plan& plan, const WorkItem& item)
-      : stretch_(plan.stretches.data() + item.stretch), ref_(item.ref), position_(item.kv_begin) {}
+  RefWalk(const Plan& plan, const RunPart& part)
+      : stretch_(plan.stretches.data() + part.stretch), ref_(part.ref), position_(part.kv_begin) {}
 
   // Positions [begin, end) in the slots of `panel` that their grid gives them.
-  struct Part {
+  struct Piece {
     PanelId panel = 0;
     Position begin = 0;
     Position end = 0;
   };
-  // Requires position() within the item's run.
-  Part next() {
+  // Requires position() within the run.
+  Piece next() {
     const PanelRef& ref = stretch_->refs[ref_++];
     const Position ref_end = position_ - position_ % kPanelTokens + ref.slot_end;
-    const Part part{ref.panel, position_, std::min(ref_end, stretch_->kv_end)};
-    position_ = part.end;
+    const Piece piece{ref.panel, position_, std::min(ref_end, stretch_->kv_end)};
+    position_ = piece.end;
     if (position_ == stretch_->kv_end) {
       ++stretch_;
       ref_ = 0;
     }
-    return part;
+    return piece;
   }
   Position position() const { return position_; }
 

@@ -38,13 +38,13 @@ class ReferenceExecutor final : public AttentionExecutor {
   std::vector<double> workspace_;  // laid out as the plan's partials
 };
 
-std::vector<Key> keys_of(const Plan& plan, const WorkItem& item) {
+std::vector<Key> keys_of(const Plan& plan, const RunPart& of) {
   std::vector<Key> keys;
-  RefWalk walk(plan, item);
-  while (walk.position() < item.kv_end) {
-    const RefWalk::Part part = walk.next();
-    for (Position p = part.begin; p < std::min(part.end, item.kv_end); ++p) {
-      keys.push_back({p, part.panel, p % kPanelTokens});
+  RefWalk walk(plan, of);
+  while (walk.position() < of.kv_end) {
+    const RefWalk::Piece piece = walk.next();
+    for (Position p = piece.begin; p < std::min(piece.end, of.kv_end); ++p) {
+      keys.push_back({p, piece.panel, p % kPanelTokens});
     }
   }
   return keys;
@@ -132,13 +132,21 @@ void ReferenceExecutor::attend(const Plan& plan, const AttendInputs& in, const A
   const int dim = in.kv.shape.head_dim;
   BANYAN_CHECK(workspace_.size() >= plan.workspace_floats, "prepare() comes before attend()");
   for (const WorkItem& item : plan.items) {
-    const Run& run = plan.runs[item.run];
-    const std::vector<Key> keys = keys_of(plan, item);
+    const HeadRange heads = plan.heads_of(item);
+    const std::span<const RunPart> parts = plan.parts_of(item);
+    std::vector<std::vector<Key>> keys;
+    for (const RunPart& part : parts) keys.push_back(keys_of(plan, part));
     for (uint32_t row = item.row_begin; row < item.row_end; ++row) {
-      for (int head = run.heads.begin; head < run.heads.end; ++head) {
+      for (int head = heads.begin; head < heads.end; ++head) {
         const float* q = in.q + (size_t{row} * in.n_heads + head) * dim;
         const int kv_head = head / (in.n_heads / in.kv.shape.n_kv_heads);
-        const State state = attend_row(keys, run.band, plan.row_pos[row], q, kv_head, in);
+        State state;
+        state.o.assign(dim, 0.0);
+        for (size_t i = 0; i < parts.size(); ++i) {
+          if (row < parts[i].row_begin || row >= parts[i].row_end) continue;
+          const Band band = plan.runs[parts[i].run].band;
+          merge_into(state, attend_row(keys[i], band, plan.row_pos[row], q, kv_head, in));
+        }
         if (item.partial == WorkItem::kFinal) {
           write_final(state, row, head, in, out);
           continue;

@@ -31,6 +31,7 @@ struct CaseOptions {
   DType type = DType::kF32;
   float q_scale = 1;
   double split_probability = 0;  // that a position opens a new panel without need
+  double inner_probability = 0;  // that a sequence ends where others go on, as drafts do
 };
 
 struct Answer {
@@ -177,7 +178,8 @@ inline void lay_out(Case& c, uint32_t seed, double split_probability) {
 
 namespace internal {
 
-// Appends a subtree with `leaves` sequences, depth-first; chains of nodes where nothing branches.
+// Appends a subtree with `leaves` sequences, and those that end above leaves, depth-first; chains
+// of nodes where nothing branches.
 inline void grow(Case& c, const CaseOptions& options, std::mt19937& random, uint32_t parent,
                  Position begin, int leaves) {
   const auto draw = [&](int low, int high) {
@@ -190,6 +192,18 @@ inline void grow(Case& c, const CaseOptions& options, std::mt19937& random, uint
   const uint32_t index = static_cast<uint32_t>(c.nodes.size());
   c.nodes.push_back(node);
   const Position end = begin + node.kv_len;
+  const auto add_sequence = [&] {
+    const int wanted = options.all_max_rows ? options.max_rows : draw(1, options.max_rows);
+    const int rows = std::min<int>(wanted, end);
+    const uint32_t row_begin = static_cast<uint32_t>(c.row_pos.size());
+    for (Position p = end - rows; p < end; ++p) c.row_pos.push_back(p);
+    c.sequences.push_back({index, row_begin, static_cast<uint32_t>(c.row_pos.size())});
+  };
+  // Either before or after those that go on.
+  const bool is_inner = options.inner_probability > 0 &&
+                        std::bernoulli_distribution(options.inner_probability)(random);
+  const bool is_first = is_inner && draw(0, 1) == 0;
+  if (is_first) add_sequence();
   if (leaves > 1) {
     const int first = draw(1, leaves - 1);
     grow(c, options, random, index, end, first);
@@ -197,12 +211,9 @@ inline void grow(Case& c, const CaseOptions& options, std::mt19937& random, uint
   } else if (draw(0, 2) == 0) {
     grow(c, options, random, index, end, 1);
   } else {
-    const int wanted = options.all_max_rows ? options.max_rows : draw(1, options.max_rows);
-    const int rows = std::min<int>(wanted, end);
-    const uint32_t row_begin = static_cast<uint32_t>(c.row_pos.size());
-    for (Position p = end - rows; p < end; ++p) c.row_pos.push_back(p);
-    c.sequences.push_back({index, row_begin, static_cast<uint32_t>(c.row_pos.size())});
+    add_sequence();
   }
+  if (is_inner && !is_first) add_sequence();
   c.nodes[index].row_end = static_cast<uint32_t>(c.row_pos.size());
 }
 

@@ -81,10 +81,13 @@ void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
 }
 
 Result<PlanMethod> parse_plan_method(const std::string& text) {
-  for (const PlanMethod method : {PlanMethod::kAuto, PlanMethod::kPaged, PlanMethod::kTwoPhase}) {
+  for (const PlanMethod method :
+       {PlanMethod::kAuto, PlanMethod::kPaged, PlanMethod::kTwoPhase, PlanMethod::kNode,
+        PlanMethod::kNodeChunk, PlanMethod::kFlatten}) {
     if (text == name(method)) return method;
   }
-  return bad_input(fmt::format("--method is \"{}\", expected auto, paged or two-phase", text));
+  return bad_input(fmt::format(
+      "--method is \"{}\", expected auto, paged, two-phase, node, node-chunk or flatten", text));
 }
 
 Result<DType> parse_kv_type(const std::string& option, const std::string& text) {

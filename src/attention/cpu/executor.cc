@@ -47,12 +47,12 @@ KvHeads kv_heads(HeadRange heads, int group) {
 
 // Whether the whole plan is not worth a worker's waking.
 bool is_small(const Plan& plan, int head_dim, int group) {
-  if (plan.items.size() == 1 && kv_heads(plan.runs[plan.items[0].run].heads, group).n == 1) {
+  if (plan.items.size() == 1 && kv_heads(plan.heads_of(plan.items[0]), group).n == 1) {
     return true;
   }
   uint64_t products = 0;
   for (const WorkItem& item : plan.items) {
-    products += item.cost * head_dim * kv_heads(plan.runs[item.run].heads, group).n;
+    products += item.cost * head_dim * kv_heads(plan.heads_of(item), group).n;
     if (products > kAloneLimit) return false;
   }
   return true;
@@ -103,7 +103,7 @@ void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendO
     }
   };
   for_each(
-      plan.items, [&](const WorkItem& item) { return plan.runs[item.run].heads; }, attend_item);
+      plan.items, [&](const WorkItem& item) { return plan.heads_of(item); }, attend_item);
   for_each(
       plan.merges, [](const Merge& merge) { return merge.heads; }, attend_merge);
 }

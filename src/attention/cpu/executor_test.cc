@@ -285,7 +285,9 @@ TEST_P(CpuExecutorOnEachIsa, GivesTheSameBitsHoweverPanelsAreSplit) {
   }
 }
 
-constexpr PlanMethod kSharingMethods[] = {PlanMethod::kTwoPhase, PlanMethod::kAuto};
+constexpr PlanMethod kSharingMethods[] = {PlanMethod::kTwoPhase, PlanMethod::kNode,
+                                          PlanMethod::kNodeChunk, PlanMethod::kFlatten,
+                                          PlanMethod::kAuto};
 
 // Trees of several levels, with rows that decode and rows that read a prompt under one node.
 Case shared_case(uint32_t seed, int max_node_len) {
@@ -297,7 +299,8 @@ Case shared_case(uint32_t seed, int max_node_len) {
                     .n_kv_heads = 1 + int(seed % 3),
                     .heads_per_kv_head = 1 + int(seed % 4),
                     .head_dim = kHeadDims[seed % 8],
-                    .type = kTypes[(seed + seed / 4) % 4]});
+                    .type = kTypes[(seed + seed / 4) % 4],
+                    .inner_probability = seed % 5 == 2 ? 0.5 : 0});
 }
 
 TEST_P(CpuExecutorOnEachIsa, AgreesWithTheOracleWhateverIsReadOnceForSeveral) {
@@ -501,18 +504,22 @@ TEST_P(CpuExecutorOnEachIsa, FoldsPartialsOfWhichTheFirstHoldsSeveralSegments) {
 
   // Cut by hand: [0, 2048) as one item, then a segment each.
   const WorkItem uncut = plan.items.at(0);
-  const auto run = plan.runs[uncut.run];
+  const RunPart whole_part = plan.parts_of(uncut)[0];
+  const auto run = plan.runs[whole_part.run];
   const uint64_t packed = (uncut.row_end - uncut.row_begin) * 2;
   plan.items.clear();
-  for (Position begin = 0; begin < uncut.kv_end;) {
-    const Position end = std::min(begin == 0 ? 2048 : begin + kSegmentTokens, uncut.kv_end);
+  for (Position begin = 0; begin < whole_part.kv_end;) {
+    const Position end = std::min(begin == 0 ? 2048 : begin + kSegmentTokens, whole_part.kv_end);
+    RunPart part = whole_part;
+    part.kv_begin = begin;
+    part.kv_end = end;
+    while (plan.stretches[part.stretch].kv_end <= begin) ++part.stretch;
+    const Position from = plan.stretches[part.stretch].kv_begin;
+    part.ref = static_cast<uint32_t>(begin / kPanelTokens - from / kPanelTokens);
     WorkItem item = uncut;
-    item.kv_begin = begin;
-    item.kv_end = end;
+    item.part_begin = static_cast<uint32_t>(plan.parts.size());
     item.partial = static_cast<uint32_t>(plan.partials.size());
-    while (plan.stretches[item.stretch].kv_end <= begin) ++item.stretch;
-    const Position from = plan.stretches[item.stretch].kv_begin;
-    item.ref = static_cast<uint32_t>(begin / kPanelTokens - from / kPanelTokens);
+    plan.parts.push_back(part);
     plan.items.insert(plan.items.begin(), item);  // out of order: items may run in any
     plan.merge_lists.push_back(item.partial);
     plan.partials.push_back({item.row_begin, item.row_end, run.heads, plan.workspace_floats,

@@ -118,78 +118,78 @@ constexpr int kFirstKeysInF32 = kPanelTokens;
 constexpr int64_t kFewestKeysForBf16 = 256;
 constexpr int64_t kManyKeys = 1024;
 
-// Whether every row sees every key of the item: those of sequences that continue a shared past.
+// Whether every row sees every key of the part: those of sequences that continue a shared past.
 // None of them has the large outputs of first tokens, beside which errors are small, so more is
 // asked of them: many keys, and twice the bits of q, which of all that is rounded matters most
 // there. Measured with 32 rows over 4,096 keys and 300 over 1,056: the largest error over the root
 // mean square of the outputs is 0.018 and 0.026, and with q rounded 0.023 and more.
-bool sees_all(const WorkItem& item, Band band, int n_rows, const Position* row_pos) {
+bool sees_all(const RunPart& part, Band band, int n_rows, const Position* row_pos) {
   if (band.window != Band::kNone && band.window != Band::kCausal) return false;
-  return *std::min_element(row_pos, row_pos + n_rows) >= item.kv_end - 1;
+  return *std::min_element(row_pos, row_pos + n_rows) >= part.kv_end - 1;
 }
 constexpr int64_t kFewestKeysSeenByAll = 2048;
 
-bool suits_bf16(const AttendCall& call, const WorkItem& item, int n_rows, const Position* row_pos) {
+bool suits_bf16(const AttendCall& call, const RunPart& part, int n_rows, const Position* row_pos) {
   const KvShape& shape = call.in->kv.shape;
   if (n_rows < kPackingRows || shape.k_type == DType::kF32 || shape.v_type == DType::kF32) {
     return false;
   }
-  const Band band = call.plan->runs[item.run].band;
+  const Band band = call.plan->runs[part.run].band;
   int64_t keys = int64_t{*std::min_element(row_pos, row_pos + n_rows)} + 1;
-  if (sees_all(item, band, n_rows, row_pos)) return keys >= kFewestKeysSeenByAll;
+  if (sees_all(part, band, n_rows, row_pos)) return keys >= kFewestKeysSeenByAll;
   if (band.window != Band::kNone) keys = std::min<int64_t>(keys, band.window);
   return keys >= std::clamp(call.most_keys / 2, kFewestKeysForBf16, kManyKeys);
 }
 
-// Walks an item's refs block by block.
+// Walks a part's refs block by block, for rows whose positions these are.
 class BlockReader {
  public:
-  BlockReader(const AttendCall& call, const WorkItem& item, int kv_head, int n_rows,
-              WorkerScratch& scratch)
+  BlockReader(const AttendCall& call, const RunPart& part, int kv_head, int n_rows,
+              const Position* row_pos, WorkerScratch& scratch)
       : call_(call),
-        item_(item),
+        part_(part),
         kv_head_(kv_head),
         shape_(call.in->kv.shape),
-        walk_(*call.plan, item),
+        walk_(*call.plan, part),
         k_scaled_(shape_.k_type == DType::kQ8_0),
         v_scaled_(shape_.v_type == DType::kQ8_0),
         n_scales_(scale_blocks(shape_.head_dim) * kPanelTokens),
         k_convert_(n_rows >= kPackingRows && shape_.k_type != DType::kF32),
         v_convert_(shape_.head_dim % kPanelTokens != 0 ||
                    (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
-        bf16_(suits_bf16(call, item, n_rows, scratch.row_pos) ? call.bf16 : nullptr),
+        bf16_(suits_bf16(call, part, n_rows, row_pos) ? call.bf16 : nullptr),
         fetches_ahead_(n_rows <= kTileRows),
         scratch_(scratch) {}
 
   // The block that begins at `begin`; blocks are asked for in order, none left out.
   ReadBlock read(Position begin) {
-    const Position end = std::min(begin + kBlockTokens, item_.kv_end);
+    const Position end = std::min(begin + kBlockTokens, part_.kv_end);
     KvBlock block{.panel_begin = (walk_.position() - begin) / kPanelTokens,
                   .panel_end = (end - 1 - begin) / kPanelTokens + 1,
                   .k_type = shape_.k_type,
                   .v_type = shape_.v_type,
                   .v_stride = size_t(shape_.head_dim)};
-    n_parts_ = 0;
+    n_pieces_ = 0;
     while (walk_.position() < end) {
-      const RefWalk::Part part = parts_[n_parts_++] = walk_.next();
-      const int panel = (part.begin - begin) / kPanelTokens;
-      block.k[panel] = call_.in->kv.k_panel(kv_head_, part.panel);
-      block.v[panel] = call_.in->kv.v_panel(kv_head_, part.panel);
+      const RefWalk::Piece piece = pieces_[n_pieces_++] = walk_.next();
+      const int panel = (piece.begin - begin) / kPanelTokens;
+      block.k[panel] = call_.in->kv.k_panel(kv_head_, piece.panel);
+      block.v[panel] = call_.in->kv.v_panel(kv_head_, piece.panel);
       if (k_scaled_) block.k_scales[panel] = scales(block.k[panel]);
       if (v_scaled_) block.v_scales[panel] = scales(block.v[panel]);
     }
-    // A grid panel that is held in parts by several refs is put together in the scratch.
-    const bool whole = n_parts_ == block.panel_end - block.panel_begin;
+    // A grid panel that is held in pieces by several refs is put together in the scratch.
+    const bool whole = n_pieces_ == block.panel_end - block.panel_begin;
     ReadBlock result;
-    int f32_parts = n_parts_;
+    int f32_pieces = n_pieces_;
     if (bf16_ != nullptr && whole && pack_bf16(block, result.bf16)) {
       result.f32_end = begin == 0 ? kFirstKeysInF32 : 0;
       block.panel_end = std::min(block.panel_end, result.f32_end / kPanelTokens);
       if (block.panel_begin >= block.panel_end) return result;
-      f32_parts = block.panel_end - block.panel_begin;
+      f32_pieces = block.panel_end - block.panel_begin;
     }
-    if (k_convert_ || !whole) pack_k(begin, f32_parts, block);
-    if (v_convert_ || !whole) pack_v(begin, f32_parts, block);
+    if (k_convert_ || !whole) pack_k(begin, f32_pieces, block);
+    if (v_convert_ || !whole) pack_v(begin, f32_pieces, block);
     if (fetches_ahead_ && !v_convert_ && whole) look_ahead(block);
     result.f32 = block;
     return result;
@@ -208,14 +208,14 @@ class BlockReader {
   bool may_read_bf16() const { return bf16_ != nullptr; }
 
  private:
-  // False if values of V are not finite. Requires one part for each panel.
+  // False if values of V are not finite. Requires one piece for each panel.
   bool pack_bf16(const KvBlock& block, Bf16Block& pairs) const {
     const int n_pairs = bf16_->n_pairs(shape_.head_dim);
     const size_t k_size = size_t(n_pairs) * kPanelTokens;
     const size_t stride = padded(shape_.head_dim);
     const size_t v_size = stride * (kPanelTokens / 2);
     for (int panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const Slots slots = slots_of(parts_[panel - block.panel_begin]);
+      const Slots slots = slots_of(pieces_[panel - block.panel_begin]);
       bf16_->pack_k(shape_.k_type, block.k[panel], shape_.head_dim, n_pairs,
                     scratch_.k_pairs + panel * k_size);
       if (!bf16_->pack_v(shape_.v_type, block.v[panel], shape_.head_dim, slots.begin, slots.end,
@@ -247,18 +247,18 @@ class BlockReader {
   template <class F>
   void for_each_panel_ahead(F f) const {
     RefWalk ahead = walk_;
-    for (int panel = 0; panel < kBlockPanels && ahead.position() < item_.kv_end; ++panel) {
+    for (int panel = 0; panel < kBlockPanels && ahead.position() < part_.kv_end; ++panel) {
       const PanelId id = ahead.next().panel;
       f(panel, call_.in->kv.k_panel(kv_head_, id), call_.in->kv.v_panel(kv_head_, id));
     }
   }
 
-  void pack_k(Position begin, int n_parts, KvBlock& block) {
-    for (int i = 0; i < n_parts; ++i) {
-      const int panel = (parts_[i].begin - begin) / kPanelTokens;
-      const Slots slots = slots_of(parts_[i]);
+  void pack_k(Position begin, int n_pieces, KvBlock& block) {
+    for (int i = 0; i < n_pieces; ++i) {
+      const int panel = (pieces_[i].begin - begin) / kPanelTokens;
+      const Slots slots = slots_of(pieces_[i]);
       float* to = scratch_.k_block + size_t(panel) * shape_.head_dim * kPanelTokens;
-      const void* from = call_.in->kv.k_panel(kv_head_, parts_[i].panel);
+      const void* from = call_.in->kv.k_panel(kv_head_, pieces_[i].panel);
       call_.kernels->pack_k(shape_.k_type, from, shape_.head_dim, slots.begin, slots.end, to);
       block.k[panel] = to;
       if (k_scaled_) {
@@ -268,13 +268,13 @@ class BlockReader {
     block.k_type = DType::kF32;
   }
 
-  void pack_v(Position begin, int n_parts, KvBlock& block) {
+  void pack_v(Position begin, int n_pieces, KvBlock& block) {
     const size_t stride = padded(shape_.head_dim);
-    for (int i = 0; i < n_parts; ++i) {
-      const int panel = (parts_[i].begin - begin) / kPanelTokens;
-      const Slots slots = slots_of(parts_[i]);
+    for (int i = 0; i < n_pieces; ++i) {
+      const int panel = (pieces_[i].begin - begin) / kPanelTokens;
+      const Slots slots = slots_of(pieces_[i]);
       float* to = scratch_.v_block + size_t(panel) * kPanelTokens * stride;
-      const void* from = call_.in->kv.v_panel(kv_head_, parts_[i].panel);
+      const void* from = call_.in->kv.v_panel(kv_head_, pieces_[i].panel);
       call_.kernels->pack_v(shape_.v_type, from, shape_.head_dim, slots.begin, slots.end, stride,
                             to);
       block.v[panel] = to;
@@ -290,9 +290,9 @@ class BlockReader {
     int begin;
     int end;
   };
-  static Slots slots_of(const RefWalk::Part& part) {
-    const int begin = part.begin % kPanelTokens;
-    return {begin, begin + (part.end - part.begin)};
+  static Slots slots_of(const RefWalk::Piece& piece) {
+    const int begin = piece.begin % kPanelTokens;
+    return {begin, begin + (piece.end - piece.begin)};
   }
 
   const uint16_t* scales(const void* panel) const {
@@ -310,12 +310,12 @@ class BlockReader {
   }
 
   const AttendCall& call_;
-  const WorkItem& item_;
+  const RunPart& part_;
   const int kv_head_;
   const KvShape& shape_;
-  RefWalk walk_;                       // stands behind the block that was read last
-  RefWalk::Part parts_[kBlockTokens];  // of that block
-  int n_parts_ = 0;
+  RefWalk walk_;                         // stands behind the block that was read last
+  RefWalk::Piece pieces_[kBlockTokens];  // of that block
+  int n_pieces_ = 0;
   const bool k_scaled_;
   const bool v_scaled_;
   const int n_scales_;  // of a panel
@@ -337,15 +337,34 @@ void load_rows(const AttendCall& call, const PackedRows& rows, WorkerScratch& sc
   }
 }
 
-// Which keys of the block at `begin`, of those in `part`, each row sees. False if none sees any.
-bool find_visible(const WorkItem& item, Band band, Position begin, KeyRange part, int n,
+// Some of a pass's packed rows, and their states.
+struct RowSpan {
+  int begin = 0;
+  int n = 0;
+};
+StateView states_of(const StateView& states, RowSpan rows) {
+  return {states.o + rows.begin * states.stride, states.stride, states.m + rows.begin,
+          states.l + rows.begin};
+}
+
+// The rows of a pass that are rows of a part.
+RowSpan rows_of(const PackedRows& rows, const WorkItem& item, const RunPart& part) {
+  const auto first = static_cast<int64_t>(part.row_begin - item.row_begin) * rows.n_heads();
+  const auto last = static_cast<int64_t>(part.row_end - item.row_begin) * rows.n_heads();
+  const int64_t begin = std::clamp<int64_t>(first - rows.begin, 0, rows.n);
+  const int64_t end = std::clamp<int64_t>(last - rows.begin, begin, rows.n);
+  return {static_cast<int>(begin), static_cast<int>(end - begin)};
+}
+
+// Which keys of the block at `begin`, of those in `keys`, each row sees. False if none sees any.
+bool find_visible(const RunPart& part, Band band, Position begin, KeyRange keys, RowSpan rows,
                   WorkerScratch& scratch) {
-  const int first = std::max(item.kv_begin - begin, part.begin);
-  const int last = std::min(item.kv_end - begin, part.end);
+  const int first = std::max(part.kv_begin - begin, keys.begin);
+  const int last = std::min(part.kv_end - begin, keys.end);
   const bool is_banded = band.window != Band::kNone;
   const bool has_window = is_banded && band.window != Band::kCausal;
   int seen = 0;
-  for (int i = 0; i < n; ++i) {
+  for (int i = rows.begin; i < rows.begin + rows.n; ++i) {
     const int own = scratch.row_pos[i] - begin;
     const int range_end = is_banded ? std::min(last, own + 1) : last;
     const int range_begin = has_window ? std::max(first, own - band.window + 1) : first;
@@ -356,51 +375,64 @@ bool find_visible(const WorkItem& item, Band band, Position begin, KeyRange part
   return seen != 0;
 }
 
-void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head, const PackedRows& rows,
-                 WorkerScratch& scratch) {
+// Folds a part's keys into the item's states of these rows; segment by segment where it is all of
+// an item, whose states then do not depend on how much of the KV that has.
+void fold_part(const AttendCall& call, const RunPart& part, int kv_head, RowSpan rows,
+               bool in_segments, WorkerScratch& scratch) {
   const AttentionKernels& kernels = *call.kernels;
   const int head_dim = call.in->kv.shape.head_dim;
   const int columns = static_cast<int>(padded(head_dim));
-  const Band band = call.plan->runs[item.run].band;
-  load_rows(call, rows, scratch);
-  clear_states(scratch.item, rows.n);
-  clear_states(scratch.segment, rows.n);
+  const Band band = call.plan->runs[part.run].band;
+  const float* q = scratch.q + size_t(rows.begin) * head_dim;
+  const Position* row_pos = scratch.row_pos + rows.begin;
+  const KeyRange* visible = scratch.visible + rows.begin;
+  const StateView item = states_of(scratch.item, rows);
+  const StateView segment = in_segments ? states_of(scratch.segment, rows) : item;
+  if (in_segments) clear_states(segment, rows.n);
 
-  BlockReader reader(call, item, kv_head, rows.n, scratch);
+  BlockReader reader(call, part, kv_head, rows.n, row_pos, scratch);
   uint32_t* q_rest = nullptr;
   if (reader.may_read_bf16()) {
-    if (sees_all(item, band, rows.n, scratch.row_pos)) q_rest = scratch.q_rest;
-    call.bf16->pack_q(scratch.q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs,
-                      q_rest);
+    if (sees_all(part, band, rows.n, row_pos)) q_rest = scratch.q_rest;
+    call.bf16->pack_q(q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs, q_rest);
     call.bf16->begin(rows.n);
   }
-  Position begin = item.kv_begin - item.kv_begin % kBlockTokens;
-  if (item.kv_begin == item.kv_end) begin = item.kv_end;
-  for (; begin < item.kv_end; begin += kBlockTokens) {
-    if (begin % kSegmentTokens == 0 && begin > item.kv_begin) {
-      kernels.fold(scratch.segment, rows.n, columns, scratch.item);
-      clear_states(scratch.segment, rows.n);
+  Position begin = part.kv_begin - part.kv_begin % kBlockTokens;
+  if (part.kv_begin == part.kv_end) begin = part.kv_end;
+  for (; begin < part.kv_end; begin += kBlockTokens) {
+    if (in_segments && begin % kSegmentTokens == 0 && begin > part.kv_begin) {
+      kernels.fold(segment, rows.n, columns, item);
+      clear_states(segment, rows.n);
     }
     const ReadBlock block = reader.read(begin);
-    const auto any_sees = [&](KeyRange part) {
-      return find_visible(item, band, begin, part, rows.n, scratch);
+    const auto any_sees = [&](KeyRange keys) {
+      return find_visible(part, band, begin, keys, rows, scratch);
     };
     if (any_sees({0, block.f32_end})) {
-      kernels.scores(block.f32, scratch.q, rows.n, head_dim, scratch.scores);
-      kernels.softmax(scratch.scores, scratch.visible, rows.n, call.in->softcap, scratch.block_m,
+      kernels.scores(block.f32, q, rows.n, head_dim, scratch.scores);
+      kernels.softmax(scratch.scores, visible, rows.n, call.in->softcap, scratch.block_m,
                       scratch.block_l);
-      kernels.fold_block(block.f32, scratch.scores, scratch.visible, rows.n, columns,
-                         scratch.block_m, scratch.block_l, scratch.segment, scratch.tile);
+      kernels.fold_block(block.f32, scratch.scores, visible, rows.n, columns, scratch.block_m,
+                         scratch.block_l, segment, scratch.tile);
     }
     if (any_sees({block.f32_end, kBlockTokens})) {
       LinesAhead ahead = reader.next_lines();
-      call.bf16->fold_block(block.bf16, scratch.q_pairs, q_rest, scratch.visible, rows.n, head_dim,
-                            call.in->softcap, scratch.segment, ahead);
+      call.bf16->fold_block(block.bf16, scratch.q_pairs, q_rest, visible, rows.n, head_dim,
+                            call.in->softcap, segment, ahead);
     }
   }
-  kernels.fold(scratch.segment, rows.n, columns, scratch.item);
+  if (in_segments) kernels.fold(segment, rows.n, columns, item);
   if (reader.may_read_bf16()) call.bf16->end();
+}
 
+void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head, const PackedRows& rows,
+                 WorkerScratch& scratch) {
+  load_rows(call, rows, scratch);
+  clear_states(scratch.item, rows.n);
+  for (const RunPart& part : call.plan->parts_of(item)) {
+    const RowSpan of_part = rows_of(rows, item, part);
+    if (of_part.n > 0) fold_part(call, part, kv_head, of_part, item.part_count == 1, scratch);
+  }
   if (item.partial == WorkItem::kFinal) {
     write_outputs(call, rows, scratch.item);
   } else {
@@ -446,8 +478,8 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
 
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head,
                  WorkerScratch& scratch) {
-  for_each_pass(item.row_begin, item.row_end,
-                heads_of(call, call.plan->runs[item.run].heads, kv_head), scratch.most_rows(),
+  for_each_pass(item.row_begin, item.row_end, heads_of(call, call.plan->heads_of(item), kv_head),
+                scratch.most_rows(),
                 [&](const PackedRows& rows) { attend_pass(call, item, kv_head, rows, scratch); });
 }
 

@@ -19,19 +19,6 @@ constexpr uint64_t kItemsPerWorker = 8;
 // Fewest keys of an item that was cut off: its partial costs a row as much as some 16 keys.
 constexpr int32_t kFewestKeys = 256;
 
-// Keys of the path that any of the rows sees, from `from` on; begins at a panel border or at
-// `from`.
-KvRange visible_keys(const TreeView& tree, const SequenceView& sequence, RowRange rows,
-                     Position from, int32_t window) {
-  const NodeView& leaf = tree.nodes[sequence.leaf];
-  const Position path_end = leaf.kv_begin + leaf.kv_len;
-  const Position first = tree.row_pos[rows.begin];
-  const Position last = tree.row_pos[rows.end - 1];
-  const Position begin = first < window ? 0 : first - window + 1;
-  const Position aligned = std::max(from, begin - begin % kPanelTokens);
-  return {aligned, std::max(aligned, std::min(path_end, last + 1))};
-}
-
 uint32_t panels_between(Position begin, Position position) {
   return static_cast<uint32_t>(position / kPanelTokens - begin / kPanelTokens);
 }
@@ -47,71 +34,21 @@ uint32_t find_ref(const PanelRef* refs, bool on_grid, Position begin, Position p
   }
 }
 
-// Appends the run of `rows` over `kv`, which lies on the path to `leaf`, and returns its index.
-uint32_t append_run(const TreeView& tree, uint32_t leaf, KvRange kv, RowRange rows,
-                    const RowShape& shape, Plan& plan) {
-  const auto first = static_cast<uint32_t>(plan.stretches.size());
-  if (!kv.empty()) {
-    // Nodes know their parents only, so the path comes from its end.
-    uint32_t count = 0;
-    Position begin = kv.end;
-    for (uint32_t n = leaf; begin > kv.begin; n = tree.nodes[n].parent) {
-      BANYAN_CHECK(n != NodeView::kNoParent, "a path has a gap");
-      const NodeView& node = tree.nodes[n];
-      const Position end = std::min(begin, node.kv_begin + node.kv_len);
-      if (node.kv_len == 0 || node.kv_begin >= begin) continue;
-      BANYAN_CHECK(end == begin, "a path has a gap");
-      begin = std::max(kv.begin, node.kv_begin);
-      const Position last = node.kv_begin + node.kv_len - 1;
-      const bool on_grid = node.refs.size() == panels_between(node.kv_begin, last) + 1;
-      plan.stretches.push_back(
-          {node.refs.data() + find_ref(node.refs.data(), on_grid, node.kv_begin, begin), begin, end,
-           on_grid});
-      ++count;
-    }
-    if (count > 1) std::reverse(plan.stretches.begin() + first, plan.stretches.end());
-  }
-  plan.runs.push_back({.stretch_begin = first,
-                       .stretch_count = static_cast<uint32_t>(plan.stretches.size()) - first,
-                       .kv_begin = kv.begin,
-                       .kv_len = kv.end - kv.begin,
-                       .row_begin = rows.begin,
-                       .row_end = rows.end,
-                       .heads = {0, shape.n_heads},
-                       .band = {shape.window}});
-  return static_cast<uint32_t>(plan.runs.size()) - 1;
-}
-
 uint32_t append_partial(RowRange rows, const RowShape& shape, Plan& plan) {
-  Partial partial{.row_begin = rows.begin, .row_end = rows.end, .heads = {0, shape.n_heads}};
-  const uint64_t states = partial.states();
-  partial.o_offset = plan.workspace_floats;
-  partial.ml_offset = partial.o_offset + states * shape.head_dim;
-  // Rounded up to cache lines: two workers never write the same one.
-  plan.workspace_floats += (states * (shape.head_dim + 2) + 15) / 16 * 16;
-  plan.partials.push_back(partial);
+  plan.partials.push_back(make_partial(rows, shape, plan));
   return static_cast<uint32_t>(plan.partials.size()) - 1;
 }
 
 // `partial`: as in WorkItem.
-void append_item(uint32_t run_index, RowRange rows, KvRange kv, uint32_t partial,
-                 const RowShape& shape, const PlanCosts& costs, Plan& plan) {
-  const Run& run = plan.runs[run_index];
-  WorkItem item{.run = run_index,
-                .stretch = run.stretch_begin,
-                .kv_begin = kv.begin,
-                .kv_end = kv.end,
-                .row_begin = rows.begin,
-                .row_end = rows.end,
-                .partial = partial,
-                .cost = item_cost(rows, heads_per_kv_head(shape), kv, costs)};
-  if (!kv.empty()) {
-    while (plan.stretches[item.stretch].kv_end <= kv.begin) ++item.stretch;
-    const Stretch& stretch = plan.stretches[item.stretch];
-    item.ref = find_ref(stretch.refs, stretch.on_grid, stretch.kv_begin, kv.begin);
-  }
-  plan.items.push_back(item);
-  plan.kv_tokens_read += kv.end - kv.begin;
+void append_item(uint32_t run, RowRange rows, KvRange kv, uint32_t partial, const RowShape& shape,
+                 const PlanCosts& costs, Plan& plan) {
+  plan.items.push_back({.part_begin = static_cast<uint32_t>(plan.parts.size()),
+                        .part_count = 1,
+                        .row_begin = rows.begin,
+                        .row_end = rows.end,
+                        .partial = partial,
+                        .cost = item_cost(rows, heads_per_kv_head(shape), kv, costs)});
+  append_part(run, rows, kv, plan);
 }
 
 // Where the item that begins at `begin` ends, of about `step` keys at most; in deterministic plans
@@ -146,6 +83,90 @@ uint32_t choose_row_tile(const TreeView& tree, const SequenceView& sequence, Pos
 }
 
 }  // namespace
+
+bool are_few(RowRange rows, const RowShape& shape) {
+  return rows.size() == 1 || rows.size() * heads_per_kv_head(shape) <= kArithmeticBoundRows;
+}
+
+KvRange visible_keys(const TreeView& tree, const SequenceView& sequence, RowRange rows,
+                     Position from, int32_t window) {
+  const NodeView& leaf = tree.nodes[sequence.leaf];
+  const Position path_end = leaf.kv_begin + leaf.kv_len;
+  const Position first = tree.row_pos[rows.begin];
+  const Position last = tree.row_pos[rows.end - 1];
+  const Position begin = first < window ? 0 : first - window + 1;
+  const Position aligned = std::max(from, begin - begin % kPanelTokens);
+  return {aligned, std::max(aligned, std::min(path_end, last + 1))};
+}
+
+KvRange keys_in_window(const TreeView& tree, RowRange rows, KvRange keys, int32_t window) {
+  if (window == Band::kCausal) return keys;
+  const auto first =
+      std::min_element(tree.row_pos.begin() + rows.begin, tree.row_pos.begin() + rows.end);
+  const Position seen = std::max(0, *first - window + 1);
+  return {std::max(keys.begin, seen - seen % kPanelTokens), keys.end};
+}
+
+uint32_t append_run(const TreeView& tree, uint32_t leaf, KvRange kv, RowRange rows,
+                    const RowShape& shape, Plan& plan) {
+  const auto first = static_cast<uint32_t>(plan.stretches.size());
+  if (!kv.empty()) {
+    // Nodes know their parents only, so the path comes from its end.
+    uint32_t count = 0;
+    Position begin = kv.end;
+    for (uint32_t n = leaf; begin > kv.begin; n = tree.nodes[n].parent) {
+      BANYAN_CHECK(n != NodeView::kNoParent, "a path has a gap");
+      const NodeView& node = tree.nodes[n];
+      const Position end = std::min(begin, node.kv_begin + node.kv_len);
+      if (node.kv_len == 0 || node.kv_begin >= begin) continue;
+      BANYAN_CHECK(end == begin, "a path has a gap");
+      begin = std::max(kv.begin, node.kv_begin);
+      const Position last = node.kv_begin + node.kv_len - 1;
+      const bool on_grid = node.refs.size() == panels_between(node.kv_begin, last) + 1;
+      plan.stretches.push_back(
+          {node.refs.data() + find_ref(node.refs.data(), on_grid, node.kv_begin, begin), begin, end,
+           on_grid});
+      ++count;
+    }
+    if (count > 1) std::reverse(plan.stretches.begin() + first, plan.stretches.end());
+  }
+  plan.runs.push_back({.stretch_begin = first,
+                       .stretch_count = static_cast<uint32_t>(plan.stretches.size()) - first,
+                       .kv_begin = kv.begin,
+                       .kv_len = kv.end - kv.begin,
+                       .row_begin = rows.begin,
+                       .row_end = rows.end,
+                       .heads = {0, shape.n_heads},
+                       .band = {shape.window}});
+  return static_cast<uint32_t>(plan.runs.size()) - 1;
+}
+
+void append_part(uint32_t run_index, RowRange rows, KvRange kv, Plan& plan) {
+  const Run& run = plan.runs[run_index];
+  RunPart part{.run = run_index,
+               .stretch = run.stretch_begin,
+               .kv_begin = kv.begin,
+               .kv_end = kv.end,
+               .row_begin = rows.begin,
+               .row_end = rows.end};
+  if (!kv.empty()) {
+    while (plan.stretches[part.stretch].kv_end <= kv.begin) ++part.stretch;
+    const Stretch& stretch = plan.stretches[part.stretch];
+    part.ref = find_ref(stretch.refs, stretch.on_grid, stretch.kv_begin, kv.begin);
+  }
+  plan.parts.push_back(part);
+  plan.kv_tokens_read += kv.end - kv.begin;
+}
+
+Partial make_partial(RowRange rows, const RowShape& shape, Plan& plan) {
+  Partial partial{.row_begin = rows.begin, .row_end = rows.end, .heads = {0, shape.n_heads}};
+  const uint64_t states = partial.states();
+  partial.o_offset = plan.workspace_floats;
+  partial.ml_offset = partial.o_offset + states * shape.head_dim;
+  // Rounded up to cache lines: two workers never write the same one.
+  plan.workspace_floats += (states * (shape.head_dim + 2) + 15) / 16 * 16;
+  return partial;
+}
 
 void PartialLists::append_to(uint32_t last, std::vector<uint32_t>& out) const {
   const size_t first = out.size();
@@ -205,8 +226,8 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
     const RowRange part{row, std::min(row + tile, rows.end)};
     const KvRange kv =
         tile == rows.size() ? all : visible_keys(tree, sequence, part, covered.end, shape.window);
-    const bool few = part.size() == 1 || part.size() * heads <= kArithmeticBoundRows;
-    const bool is_large = few && item_cost(part, heads, kv, device.costs) > cost_limit;
+    const bool is_large =
+        are_few(part, shape) && item_cost(part, heads, kv, device.costs) > cost_limit;
     const int32_t step =
         is_large ? choose_step(part, kv, shape, device.costs, cost_limit) : kv.end - kv.begin;
     // Deterministic: behind other partials each segment has its own.
@@ -239,15 +260,8 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
 Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const Covered& covered,
                       Position end, int32_t step, uint32_t row_tile, const RowShape& shape,
                       const DeviceDescription& device, Plan& plan) {
-  // With a window, what no row sees any more is left out.
-  Position begin = covered.end;
-  if (shape.window != Band::kCausal) {
-    const auto first =
-        std::min_element(tree.row_pos.begin() + rows.begin, tree.row_pos.begin() + rows.end);
-    const Position seen = std::max(0, *first - shape.window + 1);
-    begin = std::max(begin, seen - seen % kPanelTokens);
-    if (begin >= end) return {end, covered.partials};
-  }
+  Position begin = keys_in_window(tree, rows, {covered.end, end}, shape.window).begin;
+  if (begin >= end) return {end, covered.partials};
   const uint32_t run = append_run(tree, node, {begin, end}, rows, shape, plan);
   PartialLists lists(plan);
   Covered result = covered;
@@ -268,11 +282,13 @@ Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const 
 
 void sort_items(Plan& plan) {
   // Not std::stable_sort, which allocates; the order below is total.
-  const auto before = [](const WorkItem& a, const WorkItem& b) {
+  const auto before = [&](const WorkItem& a, const WorkItem& b) {
     if (a.cost != b.cost) return a.cost > b.cost;
-    if (a.run != b.run) return a.run < b.run;
-    if (a.row_begin != b.row_begin) return a.row_begin < b.row_begin;
-    return a.kv_begin < b.kv_begin;
+    const RunPart& first = plan.parts[a.part_begin];
+    const RunPart& second = plan.parts[b.part_begin];
+    if (first.run != second.run) return first.run < second.run;
+    if (first.row_begin != second.row_begin) return first.row_begin < second.row_begin;
+    return first.kv_begin < second.kv_begin;
   };
   if (!std::ranges::is_sorted(plan.items, before)) std::ranges::sort(plan.items, before);
 }
