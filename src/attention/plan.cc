@@ -62,7 +62,8 @@ void make_plan(PlanMethod method, const TreeView& tree, const RowShape& shape,
                "query heads must be a multiple of KV heads");
   BANYAN_CHECK(shape.head_dim > 0, "a head has at least one dimension");
   BANYAN_CHECK(shape.window > 0, "rows of a sequence see themselves and a window before them");
-  BANYAN_CHECK(device.n_workers > 0 && device.prefill_row_tile > 0, "a device without workers");
+  BANYAN_CHECK(device.n_workers > 0 && device.prefill_row_tile > 0 && device.block > 0,
+               "a device without workers");
   check_rows_tile(tree);
 
   const bool at_first = plan.runs.capacity() == 0;

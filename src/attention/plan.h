@@ -208,6 +208,7 @@ struct DeviceDescription {
   int prefill_row_tile = 64;  // rows of one item where a sequence has many
   uint32_t pass_rows = 256;   // packed rows that one pass serves: more read the KV again
   bool deterministic = true;  // cut only where a row's result cannot tell
+  int32_t block = 128;        // of kNodeChunk and kFlatten (DeFT, arXiv 2404.00242, section 3.3)
   PlanCosts costs = {};
 };
 
@@ -217,10 +218,9 @@ enum class PlanMethod {
   kPaged,      // each sequence by itself, heads of a KV head packed
   kTwoPhase,   // shared nodes chunk by chunk for all their rows, then each sequence by itself
   kNode,       // each node for all its rows
-  kNodeChunk,  // the same in chunks of kPublishedBlock positions
+  kNodeChunk,  // the same in chunks of DeviceDescription::block positions
   kFlatten,    // blocks of so many positions of the depth-first order, across the borders of nodes
 };
-inline constexpr int32_t kPublishedBlock = 128;  // positions (DeFT, arXiv 2404.00242, section 3.3)
 
 // Fills `plan` (cleared first, capacity reused with slack: steps that grow by a few tokens do not
 // allocate). Requires rows that tile [0, n_rows) and, for kDense, exactly one sequence. Ensures:

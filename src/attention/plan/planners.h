@@ -19,15 +19,15 @@ void plan_two_phase(const TreeView& tree, const RowShape& shape, const DeviceDes
                     Plan& plan);
 
 // DeFT-Node and DeFT-Node-Chunk (arXiv 2404.00242, section 3.3): every node for all rows below it,
-// whole or in chunks of kPublishedBlock positions, of which each leaves a partial. Deterministic
-// plans make a chunk a whole segment.
+// whole or in chunks of device.block positions, of which each leaves a partial. Deterministic plans
+// make a chunk a whole segment.
 void plan_by_node(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                   Plan& plan);
 void plan_by_node_chunk(const TreeView& tree, const RowShape& shape,
                         const DeviceDescription& device, Plan& plan);
 
 // DeFT-Flatten (same section): the nodes' positions in depth-first order, cut into blocks of
-// kPublishedBlock whatever node they are of; each block for all rows that see any of it, with a
+// device.block whatever node they are of; each block for all rows that see any of it, with a
 // partial. Deterministic plans are those of plan_by_node_chunk().
 void plan_flatten(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                   Plan& plan);

@@ -186,7 +186,7 @@ void plan_by_node(const TreeView& tree, const RowShape& shape, const DeviceDescr
 
 void plan_by_node_chunk(const TreeView& tree, const RowShape& shape,
                         const DeviceDescription& device, Plan& plan) {
-  plan_every_node(tree, kPublishedBlock, shape, device, plan);
+  plan_every_node(tree, device.block, shape, device, plan);
 }
 
 void plan_flatten(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
@@ -202,8 +202,8 @@ void plan_flatten(const TreeView& tree, const RowShape& shape, const DeviceDescr
     notes[i].partials = partials_before(tree, i, plan);
     const KvRange all = {node.kv_begin, node_end(node)};
     for (KvRange keys = keys_in_window(tree, rows, all, shape.window); !keys.empty();) {
-      if (packer.keys() == kPublishedBlock) packer.close();
-      const int32_t room = kPublishedBlock - packer.keys();
+      if (packer.keys() == device.block) packer.close();
+      const int32_t room = device.block - packer.keys();
       const KvRange fitting{keys.begin, std::min(keys.end, keys.begin + room)};
       notes[i].partials = lists.add_once(notes[i].partials, packer.add(i, rows, fitting));
       keys.begin = fitting.end;

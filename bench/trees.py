@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""DeFT's workloads, replayed with every plan: docs/trees.md and its plot.
+
+    bench/trees.py [THREADS] [--quick]
+
+One layer of 32 heads of 128, f16; 32 KV heads and 8. Reasoning: a recorded tree of thoughts, whole with its own prompt and 400 steps of it over
+longer ones. Speculation: every token of a draft tree is a row. Fans: one prompt, many answers. --quick: 40 steps of each. Needs `make build` and
+the traces in shared/data/traces beside the repository.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BANYAN = ROOT / "build" / "banyan"
+TRACES = ROOT.parent / "shared" / "data" / "traces"
+METHODS = ["paged", "node", "node-chunk", "flatten", "auto"]
+# Attention of a whole run on an A100 with Llama-3-8B (32/8 heads), in seconds: SGLang's paged Radix attention and DeFT-Flatten (arXiv 2404.00242, table
+# of attention latency).
+PUBLISHED = {"sorting": (39.37, 28.41), "keyword": (3.11, 2.57), "fan of 20": (5.99, 3.47), "fan of 30": (7.30, 4.07), "fan of 50": (9.96, 5.87),
+             "draft of 32": (25.73, 13.15), "draft of 64": (40.47, 16.79), "draft of 128": (76.10, 24.46), "draft of 256": (145.43, 40.56)}
+
+
+def fan(folder, width):
+    file = pathlib.Path(folder) / f"fan{width}.json"
+    file.write_text(json.dumps({"format": "treetrace-1", "kind": "fan", "name": f"fan of {width}", "source": "made here", "prompt": 4000, "width": width, "steps": 60}))
+    return file
+
+
+def workloads(folder, quick):
+    """Name, name of the published figure or none, arguments."""
+    steps = ["--steps", "40"] if quick else []
+    some = ["--steps", "40" if quick else "400"]
+    drafts = ["--steps", "10" if quick else "20"]
+    for name, file in (("sorting", "sorting128ToT"), ("keyword", "keywordToT")):
+        trace = TRACES / f"{file}.trace.json"
+        yield f"{name}, own prompt", name, [trace, *steps]
+        for prompt in (4000, 20000):
+            yield f"{name}, prompt of {prompt:,}", None, [trace, "--prompt", prompt, *some]
+    for size in (32, 64, 128, 256):
+        yield f"draft of {size} over 4,000", f"draft of {size}", [TRACES / "spec.trace.json", "--tree", size, "--prompt", 4000, *drafts]
+    for width in (20, 30, 50):
+        yield f"fan of {width} over 4,000", f"fan of {width}", [fan(folder, width), *steps]
+
+
+def replay(threads, arguments, kv_heads):
+    command = [BANYAN, "bench", "tree", *arguments, "--json", "-t", threads, "--kv-heads", kv_heads, "--method", ",".join(METHODS)]
+    text = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = [row for row in map(json.loads, text.splitlines()) if "method" in row]
+    return {row["method"]: row for row in rows}
+
+
+def line(name, published, rows):
+    auto = rows["auto"]
+    times = " | ".join(f"{rows[method]['attention_ms'] / auto['steps']:.2f}" for method in METHODS)
+    best = min(rows[method]["attention_ms"] for method in METHODS[:-1])
+    plan = 100 * auto["plan_ms"] / auto["attention_ms"]
+    there = f"{PUBLISHED[published][0] / PUBLISHED[published][1]:.1f} x" if published else ""
+    return (f"| {name} | {auto['steps']:,} | {times} | {rows['paged']['attention_ms'] / auto['attention_ms']:.1f} x | {best / auto['attention_ms']:.2f} x "
+            f"| {plan:.1f} % | {auto['attention_ms'] / auto['roof_ms']:.1f} x | {there} |")
+
+
+def plot(path, found):
+    """How many times as fast as `paged`: bars of flatten and auto for each workload."""
+    data = "\n".join(f'"{name}" {rows["paged"]["attention_ms"] / rows["flatten"]["attention_ms"]:.3f} {rows["paged"]["attention_ms"] / rows["auto"]["attention_ms"]:.3f}'
+                     for name, rows in found.items())
+    script = f"""set terminal svg size 800,420 font "sans,12" background "#ffffff"
+set output "{path}"
+set title "Attention of trees, times as fast as paged (32 KV heads)"
+set style data histogram
+set style histogram clustered gap 1
+set style fill solid 0.8 noborder
+set xtics rotate by -35 scale 0
+set grid ytics lc rgb "#dddddd"
+set yrange [0:*]
+set key top left
+$data << EOD
+{data}
+EOD
+plot $data using 2:xtic(1) title "flatten (DeFT's plan)" lc rgb "#999999", $data using 3 title "auto" lc rgb "#2a7f4f"
+"""
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+
+
+def section(threads, quick):
+    lines = ["# Attention of trees", "",
+             "Made by `bench/trees.py`. DeFT's workloads (arXiv 2404.00242): one layer, 32 heads of 128, f16; milliseconds of attention a step, every plan on the same",
+             "tree in turns, all by our executor, which packs the heads of a KV head for `paged` too. Plan: the time `auto` plans in, against its attention. Roof: `auto`'s",
+             "time against the least that this machine needs. Published: DeFT-Flatten's attention against SGLang's paged one on an A100.", ""]
+    with tempfile.TemporaryDirectory() as folder:
+        for kv_heads in (32, 8):
+            found = {}
+            lines += [f"## {kv_heads} KV heads", ""]
+            if kv_heads == 32:
+                lines += ["![Times as fast as paged](trees.svg)", ""]
+            lines += ["| workload | steps | " + " | ".join(METHODS) + " | auto over paged | auto over the best other | plan | over the roof | published |",
+                      "|---|" + "---:|" * (len(METHODS) + 6)]
+            for name, published, arguments in workloads(folder, quick):
+                found[name] = replay(threads, arguments, kv_heads)
+                lines.append(line(name, published if kv_heads == 8 else None, found[name]))
+                print(lines[-1], file=sys.stderr)
+            lines.append("")
+            if kv_heads == 32:
+                plot(ROOT / "docs" / "trees.svg", found)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    words = [word for word in sys.argv[1:] if word != "--quick"]
+    (ROOT / "docs" / "trees.md").write_text(section(words[0] if words else 2, "--quick" in sys.argv))
