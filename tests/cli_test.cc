@@ -156,6 +156,17 @@ TEST_F(Program, RunGivesTheBestOfSeveralAnswers) {
   EXPECT_FALSE(json::parse(run(ask).out).contains("choices"));
 }
 
+TEST_F(Program, RunSaysWhyTheBudgetEndedAnAnswer) {
+  const std::string ask =
+      "run " + with_tiny_ + "--json --raw -p hello --temp 1 --ignore-eos --kv-budget 32KiB ";
+  const json cut = json::parse(run(ask + "-n 100 --n 2").out);  // 80 positions
+  EXPECT_NE(cut.value("note", "").find("--kv-budget"), std::string::npos) << cut;
+  for (const json& choice : cut["choices"]) EXPECT_EQ(choice.value("note", ""), cut["note"]);
+  const json whole = json::parse(run(ask + "-n 4 --n 2").out);
+  EXPECT_FALSE(whole.contains("note"));
+  for (const json& choice : whole["choices"]) EXPECT_FALSE(choice.contains("note"));
+}
+
 TEST_F(Program, LogprobsListTheChosenTokenFirstWhenGreedy) {
   const Outcome o =
       run("run " + with_tiny_ + "--json --raw -p abc -n 4 --temp 0 --ignore-eos --logprobs 3");

@@ -152,6 +152,9 @@ typedef struct banyan_generate_options {
   int32_t n;                /* 1; answers to give: the likeliest by the mean of their tokens'
                                log-probabilities, each drawn with random numbers of its own */
   int32_t best_of;          /* 0: n; answers to choose them from, at most 128 */
+  uint64_t salt;            /* 0; keys and values are reused from calls of the same salt only: a
+                               tenant's number, counted up rather than hashed, so that no two have
+                               the same */
 } banyan_generate_options;
 
 /* Sets the defaults: llama.cpp's, as above. `struct_size`: sizeof(banyan_generate_options). */
@@ -221,8 +224,8 @@ banyan_error* banyan_generate(banyan_model* model, const int32_t* prompt, size_t
                               const banyan_generate_options* options, banyan_reply** reply);
 void banyan_free_reply(banyan_reply* reply);
 
-/* What banyan_generate() would find in the cache now, and if not all, why. Computes nothing.
- * `*facts`: banyan_free_cache_facts(). */
+/* What banyan_generate() with the salt 0 would find in the cache now, and if not all, why. Computes
+ * nothing. `*facts`: banyan_free_cache_facts(). */
 banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t n_prompt,
                              banyan_cache_facts** facts);
 void banyan_free_cache_facts(banyan_cache_facts* facts);

@@ -173,6 +173,7 @@ Result<Request> request_of(std::span<const TokenId> prompt, const banyan_generat
   request.ignore_eos = o.ignore_eos != 0;
   request.n = o.n;
   request.best_of = o.best_of;
+  request.salt = o.salt;
   SamplerParams& sampler = request.sampler;
   sampler.temperature = o.temperature;
   sampler.top_k = o.top_k;

@@ -124,7 +124,8 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_generate_options, seed), 48U);
   EXPECT_EQ(offsetof(banyan_generate_options, user), 96U);
   EXPECT_EQ(offsetof(banyan_generate_options, n), 104U);
-  EXPECT_EQ(sizeof(banyan_generate_options), 112U);
+  EXPECT_EQ(offsetof(banyan_generate_options, salt), 112U);
+  EXPECT_EQ(sizeof(banyan_generate_options), 120U);
   EXPECT_EQ(offsetof(banyan_reply, text), 8U);
   EXPECT_EQ(offsetof(banyan_reply, prompt_tokens), 48U);
   EXPECT_EQ(offsetof(banyan_reply, kv_bytes_peak), 72U);
@@ -328,6 +329,27 @@ TEST(Api, SaysWhyNoMoreWasReused) {
   EXPECT_EQ(banyan_error_code(error), BANYAN_BAD_INPUT);
   EXPECT_EQ(told, nullptr);
   banyan_free_error(error);
+}
+
+TEST(Api, OnlyEqualSaltsShareKeysAndValues) {
+  const auto model = load();
+  const auto prompt = tokens_from(5, 40);
+  banyan_generate_options options = greedy(4);
+  const auto expect_found = [&](uint64_t salt, int32_t reused_tokens, const char* why) {
+    options.salt = salt;
+    const auto reply = generate(model, prompt, options);
+    EXPECT_EQ(reply->reused_tokens, reused_tokens) << salt;
+    EXPECT_STREQ(reply->cache_why, why) << salt;
+  };
+  constexpr uint64_t kOtherInItsUpperHalf = 7 + (uint64_t{1} << 32);
+  expect_found(7, 0, "empty");
+  expect_found(kOtherInItsUpperHalf, 0, "other_tenant");
+  expect_found(0, 0, "other_tenant");
+  expect_found(7, 39, "hit");
+  expect_found(kOtherInItsUpperHalf, 39, "hit");
+  // A program that knows nothing of it has the salt 0, whatever stands behind its struct.
+  options.struct_size = offsetof(banyan_generate_options, salt);
+  expect_found(8, 39, "hit");
 }
 
 TEST(Api, MaxTokensMayBeAnyNumber) {

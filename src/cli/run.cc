@@ -87,6 +87,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
   json["text"] = reply.text;
   json["tokens"] = reply.tokens;
   json["finish_reason"] = name(reply.finish);
+  if (!reply.note.empty()) json["note"] = reply.note;
   json["usage"] = usage_json(reply);
   json["timings"] = {
       {"load_ms", load_ms},
@@ -107,6 +108,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
                                  {"tokens", sample.tokens},
                                  {"mean_logprob", sample.mean_logprob},
                                  {"finish_reason", name(sample.finish)}});
+      if (!sample.note.empty()) json["choices"].back()["note"] = sample.note;
     }
   }
   return json;

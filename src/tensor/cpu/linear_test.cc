@@ -136,53 +136,62 @@ TEST_P(Linear, LeavesTheCallersOpenMpAsItWas) {
   const auto [compute, deterministic] = GetParam();
   omp_set_num_threads(5);
   ThreadPool pool(2, init_worker_thread);
-  const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
   const TestWeight weight = random_weight(DType::kF32, 40, 64, 6);
-  expect_linear(*ops, compute, weight, 130, true, true);
-  EXPECT_EQ(omp_get_max_threads(), 5);
+  for (const Isa isa : runnable_isas()) {
+    SCOPED_TRACE(name(isa));
+    const auto ops = make_cpu_ops(pool, {compute, deterministic, isa});
+    expect_linear(*ops, compute, weight, 130, true, true);
+    EXPECT_EQ(omp_get_max_threads(), 5);
+  }
 }
 
 TEST_P(Linear, ManyRowsAreTakenInPassesOfBoundedScratch) {
   const auto [compute, deterministic] = GetParam();
   ThreadPool pool(2, init_worker_thread);
-  const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
   const TestWeight weight = random_weight(DType::kQ4_1, 40, 64, 6);
-  expect_linear(*ops, compute, weight, 1500, true, true);
-  const uint64_t scratch = ops->scratch_bytes();
-  expect_linear(*ops, compute, weight, 4000, false, false);
-  EXPECT_EQ(ops->scratch_bytes(), scratch);
+  for (const Isa isa : runnable_isas()) {
+    SCOPED_TRACE(name(isa));
+    const auto ops = make_cpu_ops(pool, {compute, deterministic, isa});
+    expect_linear(*ops, compute, weight, 1500, true, true);
+    const uint64_t scratch = ops->scratch_bytes();
+    expect_linear(*ops, compute, weight, 4000, false, false);
+    EXPECT_EQ(ops->scratch_bytes(), scratch);
+  }
 }
 
 // Several products of one x, of types that want it rounded differently.
 TEST_P(Linear, TargetsOfOneCallAreEachRight) {
   const auto [compute, deterministic] = GetParam();
   ThreadPool pool(3, init_worker_thread);
-  const auto ops = make_cpu_ops(pool, {compute, deterministic, detect_isa()});
   const DType types[] = {DType::kQ4_1, DType::kQ8_0, kQ4_K,       DType::kF16,
                          DType::kBF16, DType::kF32,  DType::kQ4_1};
-  for (const int64_t rows : {1, 5, 64}) {
-    const std::vector<float> x = random_floats(rows * 512, 7);
-    std::vector<TestWeight> weights;
-    std::vector<std::vector<float>> together, apart;
-    std::vector<LinearTarget> targets;
-    for (size_t i = 0; i < std::size(types); ++i) {
-      const int64_t outputs = 11 + 100 * static_cast<int64_t>(i % 3);
-      weights.push_back(random_weight(types[i], outputs, 512, static_cast<uint32_t>(i)));
-      together.emplace_back(rows * outputs);
-      apart.emplace_back(rows * outputs);
-      targets.push_back({weights[i].view, {together[i].data(), rows, outputs, outputs}});
-    }
-    ops->linear({x.data(), rows, 512, 512}, targets);
-    for (size_t i = 0; i < targets.size(); ++i) {
-      LinearTarget alone = targets[i];
-      alone.out.data = apart[i].data();
-      ops->linear({x.data(), rows, 512, 512}, {&alone, 1});
-      const double deviation = relative_deviation(compute, types[i], rows);
-      for (size_t j = 0; j < apart[i].size(); ++j) {
-        double squares = 0;
-        for (const float w : weights[i].row(j % alone.out.cols)) squares += double{w} * w;
-        ASSERT_NEAR(together[i][j], apart[i][j], 6 * deviation * std::sqrt(squares) + 1e-5)
-            << name_of(types[i]) << " " << j;
+  for (const Isa isa : runnable_isas()) {
+    SCOPED_TRACE(name(isa));
+    const auto ops = make_cpu_ops(pool, {compute, deterministic, isa});
+    for (const int64_t rows : {1, 5, 64}) {
+      const std::vector<float> x = random_floats(rows * 512, 7);
+      std::vector<TestWeight> weights;
+      std::vector<std::vector<float>> together, apart;
+      std::vector<LinearTarget> targets;
+      for (size_t i = 0; i < std::size(types); ++i) {
+        const int64_t outputs = 11 + 100 * static_cast<int64_t>(i % 3);
+        weights.push_back(random_weight(types[i], outputs, 512, static_cast<uint32_t>(i)));
+        together.emplace_back(rows * outputs);
+        apart.emplace_back(rows * outputs);
+        targets.push_back({weights[i].view, {together[i].data(), rows, outputs, outputs}});
+      }
+      ops->linear({x.data(), rows, 512, 512}, targets);
+      for (size_t i = 0; i < targets.size(); ++i) {
+        LinearTarget alone = targets[i];
+        alone.out.data = apart[i].data();
+        ops->linear({x.data(), rows, 512, 512}, {&alone, 1});
+        const double deviation = relative_deviation(compute, types[i], rows);
+        for (size_t j = 0; j < apart[i].size(); ++j) {
+          double squares = 0;
+          for (const float w : weights[i].row(j % alone.out.cols)) squares += double{w} * w;
+          ASSERT_NEAR(together[i][j], apart[i][j], 6 * deviation * std::sqrt(squares) + 1e-5)
+              << name_of(types[i]) << " " << j;
+        }
       }
     }
   }
