@@ -87,6 +87,9 @@ TEST(Engine, KvInQ8IsReadAsTheReferenceReadsItAndNotCalledExact) {
     const auto cpu = open(options);
     options.attention = AttentionDevice::kReference;
     const auto reference = open(options);
+    const auto prompt = std::span(tokens).first(300);
+    EXPECT_EQ(cpu->generate(greedy({prompt.begin(), prompt.end()}, 8))->tokens,
+              reference->generate(greedy({prompt.begin(), prompt.end()}, 8))->tokens);
     const SeqId sequences[] = {cpu->tree().open({}, 0).seq, reference->tree().open({}, 0).seq};
     // A prompt, a piece of many rows that continues it, and decoding.
     size_t begin = 0;
