@@ -230,10 +230,104 @@ banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t 
                              banyan_cache_facts** facts);
 void banyan_free_cache_facts(banyan_cache_facts* facts);
 
-/* Ends the calls of banyan_generate() and banyan_embed() on this model that have begun, running or
- * waiting for their turn; later ones are not touched. A running one ends after the token, or the
- * piece of 512 prompt tokens, that it is at. From any thread, callback or signal handler. */
+/* Ends the calls of banyan_generate(), banyan_run_search() and banyan_embed() on this model that
+ * have begun, running or waiting for their turn; later ones are not touched. A running one ends
+ * after the token, or the piece of 512 prompt tokens, that it is at. From any thread, callback or
+ * signal handler. */
 void banyan_cancel(banyan_model* model);
+
+/* ---- searching */
+
+/* A tree of texts that grow from one prompt, for generation that branches: what branches have in
+ * common is computed and held once, and a step takes all of them through the model together. All of
+ * a search is like banyan_generate() as to threads. A search must be freed before its model. */
+typedef struct banyan_search banyan_search;
+
+/* A node of a search: a piece of text behind its parent's. Never 0. One that was pruned is
+ * BANYAN_BAD_INPUT from then on, as nodes of other searches mostly are. */
+typedef uint64_t banyan_node;
+
+/* The root holds the prompt, which is computed with the first step; errors as banyan_generate().
+ * `*search`: banyan_free_search(), which leaves what was not pruned in the cache. */
+banyan_error* banyan_open_search(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                                 banyan_search** search);
+void banyan_free_search(banyan_search* search);
+
+banyan_node banyan_search_root(const banyan_search* search);
+
+/* n new leaves behind a node that has no work left, 1 to 65536: `children` is [n]. Computes and
+ * copies nothing. The node stays, but can be extended no longer unless they are pruned. */
+banyan_error* banyan_fork(banyan_search* search, banyan_node node, size_t n, banyan_node* children);
+
+/* Gives a leaf that has no work left something to do, in the steps to come: first these tokens, of
+ * which there may be none, then options->max_tokens that are sampled. Without `options` none are;
+ * n, best_of and on_token must be as the init function leaves them. Leaves whose seeds are equal
+ * draw equally. */
+banyan_error* banyan_extend(banyan_search* search, banyan_node leaf, const int32_t* tokens,
+                            size_t n_tokens, const banyan_generate_options* options);
+
+/* banyan_extend() by the tokens of another branch since the two parted. */
+banyan_error* banyan_join(banyan_search* search, banyan_node leaf, banyan_node other);
+
+/* One pass through the model for all leaves that have work; `*more`, which may be NULL: whether any
+ * has work left. What goes wrong with one leaf ends its work alone and stands in its
+ * banyan_node_facts. */
+banyan_error* banyan_step_search(banyan_search* search, int32_t* more);
+/* Steps until no work is left. BANYAN_CANCELLED after banyan_cancel(); the rest can be run later.
+ */
+banyan_error* banyan_run_search(banyan_search* search);
+
+/* The node and all below it go. Not the root. */
+banyan_error* banyan_prune(banyan_search* search, banyan_node node);
+/* All but the path from the root to the node, and what is below it, goes. */
+banyan_error* banyan_commit(banyan_search* search, banyan_node node);
+
+/* The sum of the log-probabilities of the tokens behind the prompt, or the number that
+ * banyan_set_score() gave. */
+banyan_error* banyan_score(banyan_search* search, banyan_node node, double* score);
+banyan_error* banyan_set_score(banyan_search* search, banyan_node node, double score);
+
+/* The likeliest tokens behind a node, best first: `tokens` and `logprobs` are [k], `*n` of them are
+ * filled in. BANYAN_BAD_INPUT where the node's end is not computed yet: banyan_extend() it by
+ * nothing, and step. */
+banyan_error* banyan_next_tokens(banyan_search* search, banyan_node node, size_t k, int32_t* tokens,
+                                 float* logprobs, size_t* n);
+
+typedef struct banyan_node_facts {
+  uint32_t struct_size; /* of what the library filled in */
+  int32_t is_leaf;      /* not 0: nothing was forked from it, or all of that was pruned */
+  banyan_node parent;   /* 0: it is the root */
+  const char* text;     /* of its own tokens, UTF-8, NUL-terminated */
+  size_t text_bytes;
+  const int32_t* tokens; /* [n_tokens]: its own; the root's are the prompt */
+  size_t n_tokens;
+  /* What the last banyan_extend() sampled; the text without a stop string. */
+  const char* sampled_text;
+  size_t sampled_text_bytes;
+  const int32_t* sampled_tokens; /* [n_sampled] */
+  size_t n_sampled;
+  int32_t finish_reason; /* BANYAN_FINISH_.., once it has no work left */
+  int32_t failed;        /* not 0: it could not be done, for which `why` has a sentence */
+  const char* why;       /* else "" */
+} banyan_node_facts;
+
+/* `*facts`: banyan_free_node_facts(). */
+banyan_error* banyan_read_node(banyan_search* search, banyan_node node, banyan_node_facts** facts);
+void banyan_free_node_facts(banyan_node_facts* facts);
+
+/* All nodes, depth-first, the root first: `*nodes`: banyan_free(). */
+banyan_error* banyan_search_nodes(banyan_search* search, banyan_node** nodes, size_t* n);
+
+/* Tokens whose keys and values are computed. */
+typedef struct banyan_search_kv {
+  uint32_t struct_size; /* the caller's: of what the library may fill in */
+  uint32_t reserved;
+  int64_t tokens;      /* each once */
+  int64_t path_tokens; /* the leaves' paths added up */
+  uint64_t bytes;      /* that they take */
+  uint64_t bytes_peak; /* most that keys and values of this model have taken so far */
+} banyan_search_kv;
+banyan_error* banyan_read_search_kv(banyan_search* search, banyan_search_kv* kv);
 
 /* ---- embedding */
 

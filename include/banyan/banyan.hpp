@@ -46,6 +46,9 @@ class Result {
   std::variant<T, Error> state_;
 };
 
+// Nothing, of what gives nothing but may fail.
+struct Done {};
+
 // The C structs, with their defaults set.
 struct ModelOptions : banyan_model_options {
   ModelOptions() { banyan_init_model_options(this, sizeof(banyan_model_options)); }
@@ -55,6 +58,13 @@ struct GenerateOptions : banyan_generate_options {
   GenerateOptions() { banyan_init_generate_options(this, sizeof(banyan_generate_options)); }
 };
 
+using Node = banyan_node;
+using SearchKv = banyan_search_kv;
+struct TokenLogprob {
+  Token token = 0;
+  float logprob = 0;
+};
+
 namespace detail {
 
 struct Free {
@@ -62,6 +72,8 @@ struct Free {
   void operator()(banyan_model* model) const { banyan_free_model(model); }
   void operator()(banyan_reply* reply) const { banyan_free_reply(reply); }
   void operator()(banyan_cache_facts* facts) const { banyan_free_cache_facts(facts); }
+  void operator()(banyan_search* search) const { banyan_free_search(search); }
+  void operator()(banyan_node_facts* facts) const { banyan_free_node_facts(facts); }
   void operator()(void* memory) const { banyan_free(memory); }
 };
 template <class T>
@@ -84,6 +96,97 @@ Result<Items> taken(banyan_error* error, T* items, std::size_t n) {
 
 using Reply = detail::Owned<banyan_reply>;             // never null; reply->text, reply->tokens, ..
 using CacheFacts = detail::Owned<banyan_cache_facts>;  // never null; facts->why, ..
+using NodeFacts = detail::Owned<banyan_node_facts>;    // never null; facts->text, ..
+
+// A tree of texts; ends before its model does.
+class Search {
+ public:
+  Node root() const { return banyan_search_root(get()); }
+
+  Result<std::vector<Node>> fork(Node node, std::size_t n) {
+    std::vector<Node> children(n);
+    banyan_error* error = banyan_fork(get(), node, n, children.data());
+    if (error != nullptr) return detail::taken(error);
+    return children;
+  }
+
+  // Forces the tokens, then samples options.max_tokens.
+  Result<Done> extend(Node leaf, const std::vector<Token>& tokens, const GenerateOptions& options) {
+    return done(banyan_extend(get(), leaf, tokens.data(), tokens.size(), &options));
+  }
+  Result<Done> extend(Node leaf, const std::vector<Token>& tokens) {
+    return done(banyan_extend(get(), leaf, tokens.data(), tokens.size(), nullptr));
+  }
+  Result<Done> join(Node leaf, Node other) { return done(banyan_join(get(), leaf, other)); }
+
+  // Whether work is left.
+  Result<bool> step() {
+    std::int32_t more = 0;
+    banyan_error* error = banyan_step_search(get(), &more);
+    if (error != nullptr) return detail::taken(error);
+    return more != 0;
+  }
+  Result<Done> run() { return done(banyan_run_search(get())); }
+
+  Result<Done> prune(Node node) { return done(banyan_prune(get(), node)); }
+  Result<Done> commit(Node node) { return done(banyan_commit(get(), node)); }
+
+  Result<double> score(Node node) {
+    double score = 0;
+    banyan_error* error = banyan_score(get(), node, &score);
+    if (error != nullptr) return detail::taken(error);
+    return score;
+  }
+  Result<Done> set_score(Node node, double score) {
+    return done(banyan_set_score(get(), node, score));
+  }
+
+  Result<std::vector<TokenLogprob>> next_tokens(Node node, std::size_t k) {
+    std::vector<Token> tokens(k);
+    std::vector<float> logprobs(k);
+    std::size_t n = 0;
+    banyan_error* error =
+        banyan_next_tokens(get(), node, k, tokens.data(), logprobs.data(), &n);
+    if (error != nullptr) return detail::taken(error);
+    std::vector<TokenLogprob> next;
+    for (std::size_t i = 0; i < n; ++i) next.push_back({tokens[i], logprobs[i]});
+    return next;
+  }
+
+  Result<NodeFacts> read(Node node) {
+    banyan_node_facts* facts = nullptr;
+    banyan_error* error = banyan_read_node(get(), node, &facts);
+    if (error != nullptr) return detail::taken(error);
+    return NodeFacts(facts);
+  }
+
+  // Depth-first, the root first.
+  Result<std::vector<Node>> nodes() {
+    Node* nodes = nullptr;
+    std::size_t n = 0;
+    banyan_error* error = banyan_search_nodes(get(), &nodes, &n);
+    return detail::taken<std::vector<Node>>(error, nodes, n);
+  }
+
+  Result<SearchKv> kv() {
+    SearchKv kv{};
+    kv.struct_size = sizeof kv;
+    banyan_error* error = banyan_read_search_kv(get(), &kv);
+    if (error != nullptr) return detail::taken(error);
+    return kv;
+  }
+
+ private:
+  friend class Model;
+  explicit Search(banyan_search* search) : search_(search) {}
+  banyan_search* get() const { return search_.get(); }
+  static Result<Done> done(banyan_error* error) {
+    if (error != nullptr) return detail::taken(error);
+    return Done{};
+  }
+
+  detail::Owned<banyan_search> search_;
+};
 
 class Model {
  public:
@@ -135,6 +238,13 @@ class Model {
       return (*static_cast<OnToken*>(user))(token, std::string_view(text, text_bytes)) ? 0 : 1;
     };
     return generate(prompt, options);
+  }
+
+  Result<Search> search(const std::vector<Token>& prompt) {
+    banyan_search* search = nullptr;
+    banyan_error* error = banyan_open_search(get(), prompt.data(), prompt.size(), &search);
+    if (error != nullptr) return detail::taken(error);
+    return Search(search);
   }
 
   Result<CacheFacts> explain(const std::vector<Token>& prompt) {

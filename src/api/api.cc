@@ -15,19 +15,32 @@
 #include "banyan/banyan.h"
 #include "engine/engine.h"
 #include "engine/evaluate.h"
+#include "engine/search.h"
 
 struct banyan_error {  // NOLINT(readability-identifier-naming): C's names
   banyan::Error error;
 };
 
+struct banyan_search;
+
 struct banyan_model {  // NOLINT(readability-identifier-naming)
   explicit banyan_model(std::unique_ptr<banyan::Engine> opened) : engine(std::move(opened)) {}
+  ~banyan_model();
 
   const std::unique_ptr<banyan::Engine> engine;
   std::mutex turn;                           // held by the call that computes
   std::atomic<std::thread::id> computing{};  // that call's thread
   std::atomic<uint64_t> n_cancels{0};        // calls of banyan_cancel() so far
+  // Freed by callbacks, in the middle of a step; they end with the next one that is freed.
+  std::vector<std::unique_ptr<banyan_search>> freed_searches;
 };
+
+struct banyan_search {  // NOLINT(readability-identifier-naming)
+  banyan_model& model;
+  banyan::Search search;
+};
+
+banyan_model::~banyan_model() = default;
 
 namespace banyan {
 namespace {
@@ -163,9 +176,10 @@ Result<EngineOptions> engine_options(const char* path, const banyan_model_option
   return engine;
 }
 
-Result<Request> request_of(std::span<const TokenId> prompt, const banyan_generate_options& o) {
-  BANYAN_TRY(check_given("banyan_generate", {{"stop", o.stop, o.n_stop},
-                                             {"logit_bias", o.logit_bias, o.n_logit_bias}}));
+Result<Request> request_of(const char* function, std::span<const TokenId> prompt,
+                           const banyan_generate_options& o) {
+  BANYAN_TRY(check_given(
+      function, {{"stop", o.stop, o.n_stop}, {"logit_bias", o.logit_bias, o.n_logit_bias}}));
   BANYAN_TRY(check_range("max_tokens", o.max_tokens, -1, INT32_MAX));
   Request request;
   request.prompt.assign(prompt.begin(), prompt.end());
@@ -193,6 +207,11 @@ Result<Request> request_of(std::span<const TokenId> prompt, const banyan_generat
     request.stop.emplace_back(stop);
   }
   return request;
+}
+
+Result<banyan_generate_options> generate_options(const banyan_generate_options* given) {
+  constexpr size_t kFirstSize = offsetof(banyan_generate_options, user) + sizeof(void*);
+  return read_options(given, "banyan_generate_options", kFirstSize, default_generate_options());
 }
 
 // Runs `f`, which takes a bool() that says whether banyan_cancel() came, when it is its turn.
@@ -229,13 +248,17 @@ Special special(uint32_t flags) {
   return (flags & BANYAN_SPECIAL) != 0 ? Special::kParse : Special::kPlain;
 }
 
+int32_t finish_reason_of(FinishReason finish) {
+  return finish == FinishReason::kStop     ? BANYAN_FINISH_STOP
+         : finish == FinishReason::kLength ? BANYAN_FINISH_LENGTH
+                                           : BANYAN_FINISH_CANCELLED;
+}
+
 // What banyan_reply and banyan_sample have of an answer.
 template <class Out>
 void show_sample(const Sample& sample, Out& out) {
   out.struct_size = sizeof(Out);
-  out.finish_reason = sample.finish == FinishReason::kStop     ? BANYAN_FINISH_STOP
-                      : sample.finish == FinishReason::kLength ? BANYAN_FINISH_LENGTH
-                                                               : BANYAN_FINISH_CANCELLED;
+  out.finish_reason = finish_reason_of(sample.finish);
   out.text = sample.text.c_str();
   out.text_bytes = sample.text.size();
   out.tokens = sample.tokens.data();
@@ -292,6 +315,79 @@ struct OwnedReply : banyan_reply {
   std::vector<banyan_sample> shown_;
   std::vector<const banyan_sample*> pointers_;
 };
+
+SearchNode node_of(banyan_node node) {
+  return {static_cast<uint32_t>(node), static_cast<uint32_t>(node >> 32)};
+}
+banyan_node handle_of(SearchNode node) { return uint64_t{node.generation} << 32 | node.index; }
+
+// What a leaf is to get, but for the tokens that are given.
+Result<Extension> extension_of(const banyan_generate_options* given) {
+  Extension extension;
+  if (given == nullptr) return extension;
+  const auto o = generate_options(given);
+  if (!o) return o.error();
+  if (o->n != 1 || o->best_of != 0 || o->on_token != nullptr) {
+    return bad_input(
+        "banyan_extend: n, best_of or on_token is set, expected their defaults; fork for more "
+        "texts, and read a node for its own");
+  }
+  BANYAN_TRY(check_range("max_tokens", o->max_tokens, 0, INT32_MAX));
+  auto request = request_of("banyan_extend", {}, *o);
+  if (!request) return request.error();
+  extension.max_tokens = request->max_tokens;
+  extension.sampler = std::move(request->sampler);
+  extension.stop = std::move(request->stop);
+  extension.ignore_eos = request->ignore_eos;
+  return extension;
+}
+
+// What a banyan_node_facts points into lives with it.
+struct OwnedNodeFacts : banyan_node_facts {
+  OwnedNodeFacts(const Search& of, SearchNode node, std::vector<TokenId> own,
+                 Result<Sample> generated)
+      : banyan_node_facts{},
+        own_tokens_(std::move(own)),
+        own_text_(of.engine().tokenizer().decode(own_tokens_, Special::kPlain)) {
+    struct_size = sizeof(banyan_node_facts);
+    is_leaf = *of.is_leaf(node) ? 1 : 0;
+    parent = node == of.root() ? 0 : handle_of(*of.parent(node));
+    text = own_text_.c_str();
+    text_bytes = own_text_.size();
+    tokens = own_tokens_.data();
+    n_tokens = own_tokens_.size();
+    if (generated) {
+      sample_ = *std::move(generated);
+    } else {
+      failed = 1;
+      why_ = generated.error().message;
+    }
+    sampled_text = sample_.text.c_str();
+    sampled_text_bytes = sample_.text.size();
+    sampled_tokens = sample_.tokens.data();
+    n_sampled = sample_.tokens.size();
+    finish_reason = finish_reason_of(sample_.finish);
+    why = why_.c_str();
+  }
+
+ private:
+  const std::vector<TokenId> own_tokens_;
+  const std::string own_text_;
+  Sample sample_;
+  std::string why_;
+};
+
+// Runs `f` of a search and a bool() as in_turn() does. Requires arguments that are given.
+template <class F>
+banyan_error* with_search(banyan_search* search, const char* function,
+                          std::initializer_list<Argument> outputs, F f) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given(function, outputs));
+    BANYAN_TRY(check_given(function, {{"search", search}}));
+    return in_turn(search->model, function,
+                   [&](auto cancelled) -> Result<void> { return f(search->search, cancelled); });
+  });
+}
 
 template <class Cancelled>
 Result<Reply> generate(Engine& engine, const Request& request, const banyan_generate_options& o,
@@ -445,11 +541,9 @@ banyan_error* banyan_generate(banyan_model* model, const int32_t* prompt, size_t
     BANYAN_TRY(check_given("banyan_generate", {{"reply", reply}}));
     *reply = nullptr;
     BANYAN_TRY(check_given("banyan_generate", {{"model", model}, {"prompt", prompt, n_prompt}}));
-    constexpr size_t kFirstSize = offsetof(banyan_generate_options, user) + sizeof(void*);
-    const auto o =
-        read_options(options, "banyan_generate_options", kFirstSize, default_generate_options());
+    const auto o = generate_options(options);
     if (!o) return o.error();
-    const auto request = request_of({prompt, n_prompt}, *o);
+    const auto request = request_of("banyan_generate", {prompt, n_prompt}, *o);
     if (!request) return request.error();
     return in_turn(*model, "banyan_generate", [&](auto cancelled) -> Result<void> {
       Engine& engine = *model->engine;
@@ -482,6 +576,174 @@ banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t 
 
 void banyan_free_cache_facts(banyan_cache_facts* facts) {
   delete static_cast<OwnedCacheFacts*>(facts);
+}
+
+banyan_error* banyan_open_search(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                                 banyan_search** search) {
+  return guarded([&]() -> Result<void> {
+    constexpr const char* kFunction = "banyan_open_search";
+    BANYAN_TRY(check_given(kFunction, {{"search", search}}));
+    *search = nullptr;
+    BANYAN_TRY(check_given(kFunction, {{"model", model}, {"prompt", prompt, n_prompt}}));
+    return in_turn(*model, kFunction, [&](auto) -> Result<void> {
+      auto opened = Search::open(*model->engine, {prompt, n_prompt});
+      if (!opened) return opened.error();
+      *search = new banyan_search{*model, *std::move(opened)};
+      return {};
+    });
+  });
+}
+
+void banyan_free_search(banyan_search* search) {
+  if (search == nullptr) return;
+  std::unique_ptr<banyan_search> owned(search);
+  banyan_model& model = search->model;
+  if (model.computing == std::this_thread::get_id()) {
+    model.freed_searches.push_back(std::move(owned));
+    return;
+  }
+  const std::lock_guard lock(model.turn);
+  model.freed_searches.clear();
+  owned.reset();
+}
+
+banyan_node banyan_search_root(const banyan_search* search) {
+  return search == nullptr ? 0 : handle_of(search->search.root());
+}
+
+banyan_error* banyan_fork(banyan_search* search, banyan_node node, size_t n,
+                          banyan_node* children) {
+  if (children != nullptr) std::fill_n(children, n, 0);
+  const auto fork = [&](Search& s, auto) -> Result<void> {
+    const auto forked = s.fork(node_of(node), static_cast<int>(std::min<size_t>(n, INT32_MAX)));
+    if (!forked) return forked.error();
+    std::ranges::transform(*forked, children, handle_of);
+    return {};
+  };
+  return with_search(search, "banyan_fork", {{"children", children, n}}, fork);
+}
+
+banyan_error* banyan_extend(banyan_search* search, banyan_node leaf, const int32_t* tokens,
+                            size_t n_tokens, const banyan_generate_options* options) {
+  const auto extend = [&](Search& s, auto) -> Result<void> {
+    auto extension = extension_of(options);
+    if (!extension) return extension.error();
+    extension->tokens.assign(tokens, tokens + n_tokens);
+    return s.extend(node_of(leaf), *std::move(extension));
+  };
+  return with_search(search, "banyan_extend", {{"tokens", tokens, n_tokens}}, extend);
+}
+
+banyan_error* banyan_join(banyan_search* search, banyan_node leaf, banyan_node other) {
+  return with_search(search, "banyan_join", {},
+                     [&](Search& s, auto) { return s.join(node_of(leaf), node_of(other)); });
+}
+
+banyan_error* banyan_step_search(banyan_search* search, int32_t* more) {
+  if (more != nullptr) *more = 0;
+  return with_search(search, "banyan_step_search", {}, [&](Search& s, auto) -> Result<void> {
+    const bool has_more = s.step();
+    if (more != nullptr) *more = has_more ? 1 : 0;
+    return {};
+  });
+}
+
+banyan_error* banyan_run_search(banyan_search* search) {
+  return with_search(search, "banyan_run_search", {},
+                     [](Search& s, auto cancelled) -> Result<void> {
+                       do {
+                         if (cancelled())
+                           return Error{ErrorCode::kCancelled, "banyan_cancel() was called"};
+                       } while (s.step());
+                       return {};
+                     });
+}
+
+banyan_error* banyan_prune(banyan_search* search, banyan_node node) {
+  return with_search(search, "banyan_prune", {},
+                     [&](Search& s, auto) { return s.prune(node_of(node)); });
+}
+
+banyan_error* banyan_commit(banyan_search* search, banyan_node node) {
+  return with_search(search, "banyan_commit", {},
+                     [&](Search& s, auto) { return s.commit(node_of(node)); });
+}
+
+banyan_error* banyan_score(banyan_search* search, banyan_node node, double* score) {
+  if (score != nullptr) *score = 0;
+  const auto ask = [&](Search& s, auto) -> Result<void> {
+    const auto found = s.score(node_of(node));
+    if (!found) return found.error();
+    *score = *found;
+    return {};
+  };
+  return with_search(search, "banyan_score", {{"score", score}}, ask);
+}
+
+banyan_error* banyan_set_score(banyan_search* search, banyan_node node, double score) {
+  return with_search(search, "banyan_set_score", {},
+                     [&](Search& s, auto) { return s.set_score(node_of(node), score); });
+}
+
+banyan_error* banyan_next_tokens(banyan_search* search, banyan_node node, size_t k, int32_t* tokens,
+                                 float* logprobs, size_t* n) {
+  if (n != nullptr) *n = 0;
+  const auto next = [&](Search& s, auto) -> Result<void> {
+    const auto found =
+        s.next_tokens(node_of(node), static_cast<int>(std::min<size_t>(k, INT32_MAX)));
+    if (!found) return found.error();
+    for (const TokenLogprob& one : *found) {
+      tokens[*n] = one.token;
+      logprobs[(*n)++] = one.logprob;
+    }
+    return {};
+  };
+  return with_search(search, "banyan_next_tokens",
+                     {{"n", n}, {"tokens", tokens, k}, {"logprobs", logprobs, k}}, next);
+}
+
+banyan_error* banyan_read_node(banyan_search* search, banyan_node node, banyan_node_facts** facts) {
+  if (facts != nullptr) *facts = nullptr;
+  const auto read = [&](Search& s, auto) -> Result<void> {
+    const SearchNode of = node_of(node);
+    auto tokens = s.tokens(of);
+    if (!tokens) return tokens.error();
+    *facts = new OwnedNodeFacts(s, of, *std::move(tokens), s.generated(of));
+    return {};
+  };
+  return with_search(search, "banyan_read_node", {{"facts", facts}}, read);
+}
+
+void banyan_free_node_facts(banyan_node_facts* facts) {
+  delete static_cast<OwnedNodeFacts*>(facts);
+}
+
+banyan_error* banyan_search_nodes(banyan_search* search, banyan_node** nodes, size_t* n) {
+  if (nodes != nullptr) *nodes = nullptr;
+  if (n != nullptr) *n = 0;
+  const auto list = [&](Search& s, auto) -> Result<void> {
+    std::vector<banyan_node> all;
+    for (const SearchTree::Node& node : s.snapshot().nodes) all.push_back(handle_of(node.node));
+    *nodes = copied(std::span<const banyan_node>(all));
+    *n = all.size();
+    return {};
+  };
+  return with_search(search, "banyan_search_nodes", {{"nodes", nodes}, {"n", n}}, list);
+}
+
+banyan_error* banyan_read_search_kv(banyan_search* search, banyan_search_kv* kv) {
+  const auto read = [&](Search& s, auto) -> Result<void> {
+    const uint32_t size = kv->struct_size;
+    if (size < sizeof(banyan_search_kv) || size > kMaxStructSize) {
+      return bad_input(fmt::format("struct_size of banyan_search_kv is {}, expected {}", size,
+                                   sizeof(banyan_search_kv)));
+    }
+    const SearchKv found = s.kv();
+    *kv = {sizeof(banyan_search_kv), 0,           found.tokens,
+           found.path_tokens,        found.bytes, found.bytes_peak};
+    return {};
+  };
+  return with_search(search, "banyan_read_search_kv", {{"kv", kv}}, read);
 }
 
 void banyan_cancel(banyan_model* model) {

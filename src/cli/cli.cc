@@ -17,6 +17,7 @@ constexpr const char* kOverview =
     "\n"
     "  banyan run -p \"Why is the sky blue?\"   one answer; without -p, a chat\n"
     "  banyan explain -p TEXT                 what of a prompt is cached, and if not, why\n"
+    "  banyan search beam|best-of|tot|mcts    the best of many continuations of a prompt\n"
     "  banyan tokenize -p TEXT                text to token ids, and back with --decode\n"
     "  banyan inspect [MODEL]                 what a model file is\n"
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
@@ -32,6 +33,10 @@ struct Entry {
 constexpr std::array kCommands = {
     Entry{"run", run_command},
     Entry{"explain", explain_command},
+    Entry{"search beam", search_beam_command},
+    Entry{"search best-of", search_best_of_command},
+    Entry{"search tot", search_thoughts_command},
+    Entry{"search mcts", search_monte_carlo_command},
     Entry{"tokenize", tokenize_command},
     Entry{"inspect", inspect_command},
     Entry{"eval logits", eval_logits_command},
@@ -116,9 +121,10 @@ int cli_main(int argc, char** argv) {
   if (!second_words.empty()) {
     return report(bad_input(fmt::format("banyan {} needs one of: {}", one, second_words)));
   }
-  return report(bad_input(fmt::format(
-      "\"{}\" is no command; banyan alone lists them: run, explain, tokenize, inspect, eval, bench",
-      one)));
+  return report(
+      bad_input(fmt::format("\"{}\" is no command; banyan alone lists them: run, explain, search, "
+                            "tokenize, inspect, eval, bench",
+                            one)));
 }
 
 }  // namespace banyan

@@ -52,6 +52,10 @@ struct Command {
 
 Command run_command();
 Command explain_command();
+Command search_beam_command();
+Command search_best_of_command();
+Command search_thoughts_command();
+Command search_monte_carlo_command();
 Command tokenize_command();
 Command inspect_command();
 Command eval_logits_command();
@@ -100,6 +104,18 @@ void add_prompt_options(CLI::App& app, PromptOptions& options);
 Result<bool> prompt_given(const PromptOptions& options);
 // The text that -p or -f give, through the chat template unless --raw.
 Result<std::vector<TokenId>> prompt_tokens(const Engine& engine, const PromptOptions& options);
+
+// --- sampler_options.cc
+// How tokens are chosen.
+struct SamplerOptions {
+  SamplerParams params;
+  std::vector<std::string> logit_bias;  // as typed
+  int64_t seed = -1;                    // -1: a new one each time
+};
+void add_sampler_options(CLI::App& app, SamplerOptions& options);
+Result<SamplerParams> sampler_params(const SamplerOptions& options);
+void add_stop_option(CLI::App& app, std::vector<std::string>& stop);
+Result<void> check_stop(const std::vector<std::string>& stop);
 
 // --- output.cc
 // One JSON document on one line of stdout. Text that is not UTF-8 gets U+FFFD.

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <random>
 
 #include "base/clock.h"
 #include "cli/cli.h"
@@ -21,42 +20,11 @@ struct RunOptions {
   int n = 1;
   int best_of = 0;
   bool ignore_eos = false;
-  int64_t seed = -1;
   std::vector<std::string> stop;
-  std::vector<std::string> logit_bias;
-  SamplerParams sampler;
+  SamplerOptions sampler;
   bool max_tokens_given = false;
   std::string alien_to_batch;  // an option that is given and that --batch has no use for
 };
-
-// "15043+1.5", "15043-1", "15043-inf" as llama.cpp writes them.
-Result<std::pair<TokenId, float>> parse_logit_bias(const std::string& text) {
-  const size_t sign = text.find_first_of("+-", 1);
-  if (sign != std::string::npos && sign + 1 < text.size()) {
-    char* token_end = nullptr;
-    char* bias_end = nullptr;
-    const std::string token = text.substr(0, sign);
-    const std::string bias = text.substr(sign);
-    const long id = std::strtol(token.c_str(), &token_end, 10);
-    const float value = std::strtof(bias.c_str(), &bias_end);
-    const bool whole = *token_end == '\0' && *bias_end == '\0';
-    if (whole && id >= 0 && id <= INT32_MAX) return std::pair(static_cast<TokenId>(id), value);
-  }
-  return bad_input(
-      fmt::format("--logit-bias is \"{}\", expected a token id and a bias like 15043+1.5", text));
-}
-
-Result<SamplerParams> sampler_params(const RunOptions& o) {
-  SamplerParams params = o.sampler;
-  for (const std::string& text : o.logit_bias) {
-    auto bias = parse_logit_bias(text);
-    if (!bias) return bias.error();
-    params.logit_bias.push_back(*bias);
-  }
-  if (o.seed < -1) return bad_input(fmt::format("-s is {}, expected a seed >= 0, or -1", o.seed));
-  params.seed = o.seed >= 0 ? static_cast<uint64_t>(o.seed) : std::random_device{}();
-  return params;
-}
 
 Json logprobs_json(const Engine& engine, const Reply& reply) {
   Json list = Json::array();
@@ -100,7 +68,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
   json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", reply.kv_exact}};
   json["compute"] = o.common.compute;
   json["memory"] = memory_json(engine.memory());
-  if (o.sampler.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, reply);
+  if (o.sampler.params.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, reply);
   if (several(o)) {
     json["choices"] = Json::array();
     for (const Sample& sample : reply.samples) {
@@ -210,10 +178,8 @@ Result<int> run(const RunOptions& o) {
         fmt::format("-n is {}, expected at least 1 (-1: until the context is full)", o.max_tokens));
   }
   if (!prompted && several(o)) return bad_input("--n and --best-of need a prompt: give -p or -f");
-  for (const std::string& stop : o.stop) {
-    if (stop.empty()) return bad_input("--stop is empty, expected some text");
-  }
-  auto sampler = sampler_params(o);
+  BANYAN_TRY(check_stop(o.stop));
+  auto sampler = sampler_params(o.sampler);
   if (!sampler) return sampler.error();
   const int64_t start = now_ns();
   auto engine = open_engine(o.common);
@@ -235,23 +201,10 @@ Command run_command() {
   app->add_option("--n", o->n, "answers to give, the likeliest first (1)");
   app->add_option("--best-of", o->best_of, "answers to choose those of --n from (as many)");
   app->add_flag("--ignore-eos", o->ignore_eos, "never end before -n tokens");
-  app->add_option("--stop", o->stop, "end where this text would come (again for more)")
-      ->take_all()
-      ->expected(1);
-  SamplerParams& s = o->sampler;
-  const char* group = "Sampling";
-  app->add_option("--temp", s.temperature, "temperature, 0 is greedy (0.8)")->group(group);
-  app->add_option("--top-k", s.top_k, "keep the k best, 0 all (40)")->group(group);
-  app->add_option("--top-p", s.top_p, "keep the best that make up p (0.95)")->group(group);
-  app->add_option("--min-p", s.min_p, "drop below p x the best (0.05)")->group(group);
-  app->add_option("--typical", s.typical_p, "locally typical, 1 off (1)")->group(group);
-  app->add_option("--repeat-penalty", s.repeat_penalty, "1 off (1)")->group(group);
-  app->add_option("--repeat-last-n", s.repeat_last_n, "tokens penalties see (64)")->group(group);
-  app->add_option("--presence-penalty", s.presence_penalty, "0 off (0)")->group(group);
-  app->add_option("--frequency-penalty", s.frequency_penalty, "0 off (0)")->group(group);
-  app->add_option("-l,--logit-bias", o->logit_bias, "ID+BIAS or ID-BIAS")->group(group);
-  app->add_option("-s,--seed", o->seed, "-1: a new one each time (-1)")->group(group);
-  app->add_option("--logprobs", s.top_logprobs, "alternatives to report")->group(group);
+  add_stop_option(*app, o->stop);
+  add_sampler_options(*app, o->sampler);
+  app->add_option("--logprobs", o->sampler.params.top_logprobs, "alternatives to report")
+      ->group("Sampling");
   const std::vector<CLI::Option*> own = app->get_options();
   app->add_option("--batch", o->batch, "answer a file of OpenAI batch requests, one a line");
   app->add_option("-o,--output", o->output, "their results; what is there already is kept");

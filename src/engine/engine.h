@@ -77,6 +77,7 @@ class Engine {
   const Model& model() const { return model_; }
   const Tokenizer& tokenizer() const;  // requires EngineOptions::with_tokenizer
   int context() const;                 // positions a sequence may have; as trained where not given
+  bool context_binds() const { return context_binds_; }  // no answer may pass it
   MemoryUse memory() const;
   const std::string& note() const { return paths_.note; }  // what to warn of; usually empty
   const PanelPool& pool() const { return pool_; }
@@ -92,7 +93,7 @@ class Engine {
   Result<void> check(const Request& request) const;
 
   EngineOptions options_;
-  bool context_binds_;  // no answer may pass it
+  bool context_binds_;
   ModelFile file_;
   Model model_;
   std::optional<Tokenizer> tokenizer_;

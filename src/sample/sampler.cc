@@ -48,6 +48,21 @@ uint64_t splitmix64(uint64_t& state) {
   return z ^ (z >> 31);
 }
 
+// Certain among infinities, where the difference is not a number.
+float logprob_of(float logit, double log_sum) {
+  return logit == log_sum ? 0.0F : static_cast<float>(logit - log_sum);
+}
+
+void top_logprobs(std::span<const float> logits, double log_sum, size_t k,
+                  std::vector<Candidate>& scratch, std::vector<TokenLogprob>& out) {
+  select_top_k(logits, k, scratch);
+  if (k >= logits.size()) {  // all, and not yet in order
+    std::ranges::sort(scratch, {}, [](const Candidate& c) { return std::pair(-c.logit, c.token); });
+  }
+  out.clear();
+  for (const Candidate& c : scratch) out.push_back({c.token, logprob_of(c.logit, log_sum)});
+}
+
 }  // namespace
 
 Result<void> validate(const SamplerParams& p, int32_t vocabulary_size) {
@@ -93,6 +108,11 @@ uint64_t stream_seed(uint64_t seed, int index) {
   return splitmix64(state);
 }
 
+void top_logprobs(std::span<const float> logits, size_t k, std::vector<Candidate>& scratch,
+                  std::vector<TokenLogprob>& out) {
+  top_logprobs(logits, log_sum_exp(logits, max_value(logits)), k, scratch, out);
+}
+
 Sampler::Sampler(SamplerParams params, int32_t vocabulary_size)
     : params_(std::move(params)), vocabulary_size_(vocabulary_size) {
   BANYAN_CHECK(validate(params_, vocabulary_size).has_value(), "params were validated");
@@ -116,20 +136,10 @@ Choice Sampler::sample(std::span<const float> logits) {
   if (!params_.want_logprob && params_.top_logprobs == 0) return choice;
 
   const double log_sum = log_sum_exp(logits, max_value(logits));
-  const auto logprob = [log_sum](float logit) {
-    // Certain among infinities, where the difference is not a number.
-    return logit == log_sum ? 0.0F : static_cast<float>(logit - log_sum);
-  };
-  choice.logprob = logprob(logits[choice.token]);
+  choice.logprob = logprob_of(logits[choice.token], log_sum);
   top_.clear();
   if (params_.top_logprobs > 0) {
-    const size_t n = params_.top_logprobs;
-    select_top_k(logits, n, candidates_);
-    if (n >= logits.size()) {  // all, and not yet in order
-      std::ranges::sort(candidates_, {},
-                        [](const Candidate& c) { return std::pair(-c.logit, c.token); });
-    }
-    for (const Candidate& c : candidates_) top_.push_back({c.token, logprob(c.logit)});
+    top_logprobs(logits, log_sum, params_.top_logprobs, candidates_, top_);
     choice.top = top_;
   }
   return choice;

@@ -49,6 +49,11 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
+// The k likeliest tokens by log-softmax of the logits, best first, equal ones by id; fewer where
+// fewer are above -infinity. `scratch` is taken for its memory. Requires k >= 1, no NaN.
+void top_logprobs(std::span<const float> logits, size_t k, std::vector<Candidate>& scratch,
+                  std::vector<TokenLogprob>& out);
+
 struct Choice {
   TokenId token = 0;
   float logprob = 0;                  // of the model: log-softmax of the raw logits
