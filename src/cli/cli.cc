@@ -48,8 +48,8 @@ constexpr std::array kCommands = {
 };
 
 // Options that llama.cpp's users write with one dash. CLI11 knows such words with two.
-constexpr std::array kOneDashWords = {"-sys", "-ctk", "-ctv", "-npp",
-                                      "-ntg", "-npl", "-pps", "-hf"};
+constexpr std::array kOneDashWords = {"-sys", "-ctk", "-ctv", "-npp", "-ntg",
+                                      "-npl", "-pps", "-hf",  "-md"};
 
 int report(const Error& error) {
   fmt::print(stderr, "banyan: error: {}\n", error.message);

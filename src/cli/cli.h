@@ -31,6 +31,8 @@ struct CommonOptions {
   std::string v_type = "f16";
   std::string compute = "auto";
   std::string device = "auto";
+  std::string speculation = "off";
+  std::string draft_model;
   std::string log_level = "info";
   bool deterministic = false;
   bool json = false;

@@ -49,6 +49,14 @@ Result<RopeOverrides> rope_overrides(const CommonOptions& o) {
   return rope;
 }
 
+Result<Speculation> parse_speculation(const std::string& text) {
+  if (text == "off") return Speculation::kOff;
+  if (text == "auto") return Speculation::kAuto;
+  if (text == "lookup") return Speculation::kLookup;
+  if (text == "draft") return Speculation::kDraft;
+  return bad_input(fmt::format("--spec is \"{}\", expected off, auto, lookup or draft", text));
+}
+
 }  // namespace
 
 void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
@@ -68,6 +76,11 @@ void add_common_options(CLI::App& app, CommonOptions& o, bool engine) {
   app.add_option("--ctv,--cache-type-v", o.v_type, "type of V: f32, f16, bf16 or q8_0");
   app.add_option("--compute", o.compute, "auto, or f32: every product in 32 bits");
   app.add_option("--device", o.device, "auto or cpu");
+  app.add_option("--spec", o.speculation,
+                 "tokens that are verified together: off, auto (as many as pay), lookup (what "
+                 "followed before) or draft (of -md)");
+  app.add_option("--md,--model-draft", o.draft_model,
+                 "smaller model with the same tokens, for --spec draft or auto (also -md)");
   app.add_flag("--deterministic", o.deterministic, "bit-equal for any threads and batch");
   const char* group = "Rotary positions";
   app.add_option("--rope-scaling", o.rope_scaling, "none, linear or yarn")->group(group);
@@ -213,6 +226,10 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
         fmt::format("--device is \"{}\", expected auto or cpu: this build has no other", o.device));
   }
   engine.deterministic = o.deterministic;
+  auto speculation = parse_speculation(o.speculation);
+  if (!speculation) return speculation.error();
+  engine.speculation = *speculation;
+  engine.draft_model_path = o.draft_model;
   auto isa = isa_from_environment();
   if (!isa) return isa.error();
   engine.isa = *isa;
@@ -242,8 +259,8 @@ Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_to
   log_line(LogLevel::kInfo, log_level(o),
            fmt::format("{} threads, {}, compute {}{}; KV budget {} ({} tokens), context {}",
                        e.options().n_threads, name(e.options().isa), o.compute,
-                       o.deterministic ? ", deterministic" : "",
-                       format_bytes(e.pool().budget_bytes()), tokens, e.context()));
+                       o.deterministic ? ", deterministic" : "", format_bytes(e.memory().kv_budget),
+                       tokens, e.context()));
   return engine;
 }
 

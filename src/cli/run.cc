@@ -65,6 +65,7 @@ Json reply_json(const Engine& engine, const Reply& reply, const RunOptions& o, d
       {"predicted_ms", reply.predicted_ms},
       {"predicted_per_second", per_second(static_cast<double>(n_later), reply.predicted_ms)}};
   json["cache"] = cache_json(reply.cache);
+  json["speculation"] = speculation_json(reply.speculation);
   json["kv"] = {{"bytes_peak", reply.kv_bytes_peak}, {"exact", reply.kv_exact}};
   json["compute"] = o.common.compute;
   json["memory"] = memory_json(engine.memory());

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/draft_model.h"
 #include "engine/options.h"
 #include "engine/path_choice.h"
 #include "engine/request.h"
@@ -26,7 +27,7 @@ class CpuOps;
 
 // Where the bytes of a running engine are.
 struct MemoryUse {
-  uint64_t weights = 0;      // the mapped file
+  uint64_t weights = 0;      // the mapped files
   uint64_t kv_budget = 0;    // most that KV may take
   uint64_t kv_peak = 0;      // most that it took
   uint64_t activations = 0;  // of a step of max_rows rows, and logits
@@ -88,8 +89,15 @@ class Engine {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
+  // What a draft model is made of.
+  struct DraftParts {
+    ModelFile file;
+    Model model;
+    PanelPool pool;
+  };
   Engine(EngineOptions options, ModelFile file, Model model, std::optional<Tokenizer> tokenizer,
-         std::optional<ChatTemplate> chat_template, PanelPool pool);
+         std::optional<ChatTemplate> chat_template, PanelPool pool,
+         std::optional<DraftParts> draft);
   Result<void> check(const Request& request) const;
 
   EngineOptions options_;
@@ -105,6 +113,7 @@ class Engine {
   PanelPool pool_;
   KvTree tree_;
   StepRunner steps_;
+  std::unique_ptr<DraftModel> draft_model_;  // may be null
   Scheduler scheduler_;
   std::vector<Completion> completed_;  // in generate(), of other requests
 };

@@ -18,6 +18,15 @@ enum class AttentionDevice {
   kReference,  // plain loops in double: slow, for checking
 };
 
+// Where drafts come from: tokens that may be next, which one step verifies together. Answers are
+// the same with and without.
+enum class Speculation {
+  kOff,
+  kAuto,    // from what there is, and as long as pays by measured acceptance and step times
+  kLookup,  // from what followed the same tokens before, in the prompt or the answer
+  kDraft,   // from a smaller model
+};
+
 struct EngineOptions {
   std::string model_path;        // a GGUF file (first shard of several) or a Hugging Face folder
   bool with_tokenizer = true;    // false: token ids only, and the model needs to have none
@@ -38,7 +47,9 @@ struct EngineOptions {
   // measured, and products take the default paths.
   std::string cache_folder;
   uint64_t panel_cache_bytes = 0;  // memory for weights kept expanded; 0: none
-  int max_rows = 512;              // rows of a step: prefill comes in pieces of this size
+  Speculation speculation = Speculation::kOff;
+  std::string draft_model_path;  // as model_path; "": none
+  int max_rows = 512;            // rows of a step: prefill comes in pieces of this size
 };
 
 }  // namespace banyan

@@ -69,12 +69,20 @@ struct Sample {
   std::string note;  // why it ended early, where nobody asked it to; usually empty
 };
 
+// What drafts brought, over all answers to a request.
+struct SpeculationFacts {
+  int drafted = 0;   // tokens that were verified
+  int accepted = 0;  // of them, those that were chosen
+  int steps = 0;     // in which an answer got tokens, those of the prompt left out
+};
+
 // The best answer, and what it took.
 struct Reply : Sample {
   std::vector<Sample> samples;  // Request::n of them, best first, this one included
   int prompt_tokens = 0;
   int cached_tokens = 0;  // as cache.reused_tokens
   CacheFacts cache;
+  SpeculationFacts speculation;
   double queue_ms = 0;   // from submit() until the first step that it was part of
   double prompt_ms = 0;  // from there until the first token was chosen
   double predicted_ms = 0;

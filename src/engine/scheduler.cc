@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <tuple>
 
 #include "base/clock.h"
 #include "engine/cache_facts.h"
 #include "engine/generation.h"
+#include "sample/draft/draft_lengths.h"
+#include "sample/draft/lookup_drafter.h"
 
 namespace banyan {
 namespace {
@@ -21,6 +24,12 @@ constexpr int kMostOvertaken = 64;             // later requests that may come i
 constexpr size_t kWindow = 128;                // requests of the line whose prefixes are looked up
 constexpr int64_t kGrowth = 4 * kPanelTokens;  // tokens that an answer should have room for
 constexpr int kSavedByWaiting = kPanelTokens;  // tokens for which it is worth while to wait
+
+constexpr int64_t kMostDrafted = 15;  // tokens of a sequence in a step
+// Where drafts must not depend on times: rows that cost as much as a step before its first one, and
+// the least probability at which a model drafts one token more.
+constexpr double kAssumedStep = 4;
+constexpr double kLeastGain = 0.3;
 
 // Panels that the positions [begin, end) may need beyond those of another sequence's.
 int64_t panels_for(int64_t begin, int64_t end) {
@@ -45,6 +54,10 @@ struct Scheduler::Stream {
   Sample sample;
   int32_t cached = 0;  // tokens that the tree holds, looked up in step cached_at
   uint64_t cached_at = 0;
+  LookupDrafter lookup;
+  DraftModel::Text model_text;
+  Draft draft;
+  std::vector<TokenId> piece;  // of a step with a draft: the last token, and the draft
 
   std::span<const TokenId> rest() const { return std::span(tokens).subspan(computed); }
   // The last token is always computed: its logits choose the next one.
@@ -77,9 +90,17 @@ std::pair<RequestId, int> Scheduler::place_in_line(const Stream* stream) {
 }
 
 Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact,
-                     bool retention)
-    : pool_(pool), tree_(tree), steps_(steps), kv_exact_(kv_exact), retention_(retention) {
+                     bool retention, Speculation speculation, DraftModel* draft_model)
+    : pool_(pool),
+      tree_(tree),
+      steps_(steps),
+      kv_exact_(kv_exact),
+      retention_(retention),
+      speculation_(speculation),
+      draft_model_(draft_model),
+      indices_(steps.max_rows()) {
   running_.reserve(steps.max_rows());
+  std::iota(indices_.begin(), indices_.end(), 0);
 }
 
 Scheduler::~Scheduler() = default;
@@ -159,6 +180,7 @@ void Scheduler::complete(Job& job, std::vector<Completion>& finished) {
   reply.prompt_ms = static_cast<double>(first_token - admitted) * 1e-6;
   reply.predicted_ms = static_cast<double>(end - first_token) * 1e-6;
   reply.kv_bytes_peak = pool_.peak_bytes();
+  if (draft_model_ != nullptr) reply.kv_bytes_peak += draft_model_->pool().peak_bytes();
   reply.kv_exact = kv_exact_;
   reply.cache.exact = kv_exact_;
   finished.push_back({job.id, std::move(reply)});
@@ -335,12 +357,14 @@ int32_t Scheduler::shared_with_others(const Stream& stream) {
 // Out of the line, or out of the running ones; with retention the KV stays as cache.
 void Scheduler::close(Stream& stream) {
   if (stream.running) {
+    drop_draft(stream);
     if (!retention_) tree_.truncate(stream.seq, shared_with_others(stream));
     tree_.close(stream.seq);
     std::erase(running_, &stream);
   } else {
     std::erase(waiting_, &stream);
   }
+  if (draft_model_ != nullptr) draft_model_->close(stream.model_text);
   stream.running = false;
   stream.computed = 0;
   no_room_ = false;
@@ -371,14 +395,17 @@ bool Scheduler::step(std::vector<Completion>& finished) {
 void Scheduler::gather() {
   turns_.clear();
   readers_.clear();
-  StepShape shape;
   for (Stream* stream : running_) {
-    if (!stream->decodes()) continue;
-    turns_.push_back({stream, 1});
-    shape.add(1, std::ssize(stream->tokens));
+    if (stream->decodes()) turns_.push_back({stream, 1});
   }
   const size_t n_decode = turns_.size();
-  int64_t rows = steps_.max_rows() - static_cast<int64_t>(n_decode);
+  if (speculation_ != Speculation::kOff) draft();
+  int64_t rows = steps_.max_rows();
+  StepShape shape;
+  for (const Turn& turn : turns_) {
+    rows -= static_cast<int64_t>(turn.n);
+    shape.add(static_cast<int64_t>(turn.n), std::ssize(turn.stream->tokens) + turn.n_drafted);
+  }
   double ms = time_.predict_ms(shape);
   const double most_ms = n_decode == 0 ? std::numeric_limits<double>::infinity() : ms + kPromptMs;
   // Adds to a turn what it may have: a share of the rows and of the time that are left.
@@ -418,6 +445,59 @@ void Scheduler::gather() {
   std::erase_if(turns_, [](const Turn& turn) { return turn.n == 0; });
 }
 
+// Adds drafts to the turns, all of which decode: as much as is worth while.
+void Scheduler::draft() {
+  const bool measured = speculation_ == Speculation::kAuto;
+  const auto milliseconds = [&](std::span<const size_t> lengths) {
+    StepShape shape;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const auto n = static_cast<int64_t>(lengths[i]);
+      shape.add(1 + n, std::ssize(turns_[i].stream->tokens) + n);
+    }
+    return measured ? decode_time_.predict_ms(shape)
+                    : kAssumedStep + static_cast<double>(shape.rows);
+  };
+  asked_.clear();
+  for (const Turn& turn : turns_) {
+    Stream& stream = *turn.stream;
+    stream.draft.clear();
+    // The step itself chooses one more.
+    const int64_t to_come = stream.job.request.max_tokens - std::ssize(stream.sample.tokens) - 1;
+    const auto most = static_cast<size_t>(std::min(to_come, kMostDrafted));
+    if (speculation_ != Speculation::kDraft) {
+      stream.lookup.follow(stream.tokens);
+      stream.lookup.draft(stream.tokens, most, stream.draft);
+    }
+    const double sure = stream.draft.reach.empty() ? 0 : stream.draft.reach.front();
+    if (draft_model_ != nullptr && sure < stream.model_text.typical_rate()) {
+      asked_.push_back(
+          {&stream.model_text, stream.tokens, stream.job.request.salt, most, &stream.draft});
+    }
+  }
+  lengths_.assign(turns_.size(), 0);
+  if (!asked_.empty()) {
+    const double plain_ms = milliseconds(lengths_);
+    lengths_[0] = 1;
+    const double row_ms = milliseconds(lengths_) - plain_ms;
+    const double tokens_per_ms = static_cast<double>(turns_.size()) / plain_ms;
+    draft_model_->draft(asked_, [&](double gain, double ms) {
+      return measured ? gain > tokens_per_ms * (ms + row_ms) : gain > kLeastGain;
+    });
+  }
+  reach_.clear();
+  for (const Turn& turn : turns_) reach_.emplace_back(turn.stream->draft.reach);
+  choose_draft_lengths(reach_, steps_.max_rows() - turns_.size(), milliseconds, lengths_);
+  for (size_t i = 0; i < turns_.size(); ++i) {
+    if (lengths_[i] == 0) continue;
+    const std::span<const TokenId> tokens(turns_[i].stream->draft.tokens);
+    std::vector<TokenId>& piece = turns_[i].stream->piece;
+    piece.assign(1, turns_[i].stream->tokens.back());
+    piece.insert(piece.end(), tokens.begin(), tokens.begin() + lengths_[i]);
+    turns_[i].n += lengths_[i];
+    turns_[i].n_drafted = lengths_[i];
+  }
+}
+
 // Runs turns of distinct streams, as far as these are running, and takes what comes of them.
 void Scheduler::run(std::vector<Turn>& turns, std::vector<Completion>& finished) {
   for (;;) {
@@ -425,7 +505,11 @@ void Scheduler::run(std::vector<Turn>& turns, std::vector<Completion>& finished)
     if (turns.empty()) return;
     const Result<void> done = try_run(turns);
     if (done) break;
-    if (done.error().code == ErrorCode::kFailed) {
+    // A draft must not cost anybody anything.
+    const bool drafted = std::ranges::any_of(turns, [](const Turn& t) { return t.n_drafted > 0; });
+    if (drafted) {
+      for (Turn& turn : turns) turn.n -= std::exchange(turn.n_drafted, 0);
+    } else if (done.error().code == ErrorCode::kFailed) {
       make_room(done.error(), finished);
     } else if (turns.size() == 1) {
       Stream& stream = *turns.front().stream;
@@ -448,15 +532,16 @@ void Scheduler::run(std::vector<Turn>& turns, std::vector<Completion>& finished)
 // Either all streams have the KV of their turns, or all are as they were.
 Result<void> Scheduler::try_run(std::span<const Turn> turns) {
   pieces_.clear();
-  last_.clear();
-  for (const Turn& turn : turns) last_.push_back(static_cast<uint32_t>(turn.n - 1));
   StepShape shape;
-  for (size_t i = 0; i < turns.size(); ++i) {
-    const auto [stream, n] = turns[i];
-    const std::span<const TokenId> rest = stream->rest();
-    std::span<const uint32_t> wanted(&last_[i], n == rest.size() ? 1 : 0);
-    pieces_.push_back({stream->seq, rest.first(n), wanted});
+  bool decodes = true;
+  for (const auto& [stream, n, n_drafted] : turns) {
+    const std::span<const TokenId> rest = n_drafted > 0 ? stream->piece : stream->rest();
+    // What the last chosen token and all behind it give.
+    const size_t n_wanted = n == rest.size() ? 1 + n_drafted : 0;
+    pieces_.push_back(
+        {stream->seq, rest.first(n), std::span(indices_).subspan(n - n_wanted, n_wanted)});
     shape.add(static_cast<int64_t>(n), stream->computed + static_cast<int64_t>(n));
+    decodes = decodes && stream->decodes();
   }
   const auto take_back = [&] {
     for (const Turn& turn : turns) {
@@ -468,7 +553,9 @@ Result<void> Scheduler::try_run(std::span<const Turn> turns) {
     const int64_t start = now_ns();
     Result<void> done = steps_.run(pieces_);
     if (done) {
-      time_.observe(shape, ms_since(start));
+      const double ms = ms_since(start);
+      time_.observe(shape, ms);
+      if (decodes) decode_time_.observe(shape, ms);
     } else {
       take_back();
     }
@@ -514,30 +601,61 @@ void Scheduler::advance(const Turn& turn, size_t piece, std::vector<Completion>&
   Stream& stream = *turn.stream;
   Job& job = stream.job;
   const bool reads_prompt = !stream.has_begun();
-  stream.computed += static_cast<int32_t>(turn.n);
-  const auto& [on_token, on_prompt, go_on] = job.listener;
-  if ((go_on != nullptr && !(*go_on)()) ||
-      (reads_prompt && on_prompt != nullptr &&
-       !(*on_prompt)(stream.computed, job.reply.prompt_tokens))) {
+  stream.computed += static_cast<int32_t>(turn.n - turn.n_drafted);
+  const auto* on_prompt = job.listener.on_prompt;
+  if (goes_on(job) && reads_prompt && on_prompt != nullptr &&
+      !(*on_prompt)(stream.computed, job.reply.prompt_tokens)) {
     cancel(job.id);
   }
-  if (job.cancelled || !stream.rest().empty()) return;
-  if (turn.n > 1) no_room_ = false;  // others may find more of their prompts
+  if (job.cancelled) return drop_draft(stream);
+  if (!stream.rest().empty()) return;
+  if (turn.n > 1 + turn.n_drafted) no_room_ = false;  // others may find more of their prompts
+  if (!reads_prompt) return verify(turn, piece, finished);
   const std::span<const float> logits = steps_.logits(piece, 0);
-  if (!reads_prompt) return choose(stream, logits, finished);
   job.first_token_ns = now_ns();
   fork_samples(stream);
   for (const auto& each : job.streams) choose(*each, logits, finished);
 }
 
-void Scheduler::choose(Stream& stream, std::span<const float> logits,
+// Whether a request may have more, as its listener is asked.
+bool Scheduler::goes_on(Job& job) {
+  const auto* go_on = job.listener.go_on;
+  if (go_on != nullptr && !(*go_on)()) cancel(job.id);
+  return !job.cancelled;
+}
+
+// Chooses tokens as if they came one by one, while they are the drafted ones, and then one more.
+void Scheduler::verify(const Turn& turn, size_t piece, std::vector<Completion>& finished) {
+  Stream& stream = *turn.stream;
+  SpeculationFacts& facts = stream.job.reply.speculation;
+  ++facts.steps;
+  facts.drafted += static_cast<int>(turn.n_drafted);
+  for (size_t i = 0; choose(stream, steps_.logits(piece, i), finished); ++i) {
+    if (i == turn.n_drafted || stream.tokens.back() != stream.piece[i + 1]) break;
+    ++stream.computed;
+    ++facts.accepted;
+    if (!goes_on(stream.job)) break;
+  }
+  drop_draft(stream);
+}
+
+// The next token; false where the answer is complete.
+bool Scheduler::choose(Stream& stream, std::span<const float> logits,
                        std::vector<Completion>& finished) {
   const TokenId token =
       stream.job.request.max_tokens > 0 ? stream.generation->choose(logits) : kNoToken;
   if (token == kNoToken) {
     finish(stream, finished);
-  } else {
-    stream.tokens.push_back(token);
+    return false;
+  }
+  stream.tokens.push_back(token);
+  return true;
+}
+
+// Takes back the KV of drafted tokens that were not chosen.
+void Scheduler::drop_draft(const Stream& stream) {
+  if (stream.running && tree_.length(stream.seq) > stream.computed) {
+    tree_.truncate(stream.seq, stream.computed);
   }
 }
 

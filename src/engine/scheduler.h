@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "base/function_ref.h"
+#include "engine/draft_model.h"
+#include "engine/options.h"
 #include "engine/request.h"
 #include "engine/step.h"
 #include "engine/step_time.h"
@@ -30,8 +32,9 @@ namespace banyan {
 class Scheduler {
  public:
   // All references must outlive it. `kv_exact`: whether K and V are stored as they were computed.
-  // `retention`: as EngineOptions says.
-  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact, bool retention);
+  // `retention`, `speculation`: as EngineOptions says. `draft_model` may be null.
+  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact, bool retention,
+            Speculation speculation, DraftModel* draft_model);
   ~Scheduler();
 
   // Puts a request into the line. Requires that it is valid and that the pool could hold its
@@ -63,7 +66,8 @@ class Scheduler {
   // A stream's part of a step.
   struct Turn {
     Stream* stream;
-    size_t n;
+    size_t n;              // rows
+    size_t n_drafted = 0;  // the last of them: tokens that are not chosen yet
   };
 
   // Ends of streams and jobs.
@@ -91,12 +95,16 @@ class Scheduler {
 
   // The step.
   void gather();
+  void draft();
   void run(std::vector<Turn>& turns, std::vector<Completion>& finished);
   Result<void> try_run(std::span<const Turn> turns);
   bool is_scattered(const Stream& stream);
   void make_room(const Error& error, std::vector<Completion>& finished);
   void advance(const Turn& turn, size_t piece, std::vector<Completion>& finished);
-  void choose(Stream& stream, std::span<const float> logits, std::vector<Completion>& finished);
+  bool goes_on(Job& job);
+  void verify(const Turn& turn, size_t piece, std::vector<Completion>& finished);
+  bool choose(Stream& stream, std::span<const float> logits, std::vector<Completion>& finished);
+  void drop_draft(const Stream& stream);
   void fork_samples(Stream& first);
 
   const PanelPool& pool_;
@@ -104,7 +112,10 @@ class Scheduler {
   StepRunner& steps_;
   bool kv_exact_;
   bool retention_;
+  Speculation speculation_;
+  DraftModel* draft_model_;
   StepTimeModel time_;
+  StepTimeModel decode_time_;  // of steps that only decode: what a drafted row costs
   RequestId next_id_ = 1;
   std::map<RequestId, Job> jobs_;
   std::vector<Stream*> waiting_;  // by request and answer
@@ -118,7 +129,10 @@ class Scheduler {
   // Scratch of a step, kept for its capacity.
   std::vector<Turn> turns_;
   std::vector<Piece> pieces_;
-  std::vector<uint32_t> last_;  // by piece: index of its last token
+  std::vector<uint32_t> indices_;  // 0, 1, .. max_rows() - 1
+  std::vector<DraftModel::Asked> asked_;
+  std::vector<std::span<const double>> reach_;  // by turn: of its draft
+  std::vector<size_t> lengths_;                 // by turn: so much of it is worth while
   std::vector<NodeId> path_;
   std::vector<const Stream*> readers_;  // running, with much of a prompt to compute
 };

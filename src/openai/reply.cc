@@ -107,6 +107,7 @@ Json reply_json(const Engine& engine, const ApiRequest& asked, const Reply& repl
       {"choices", std::move(choices)},
       {"usage", usage_json(reply)},
       {"cache", cache_json(reply.cache)},
+      {"speculation", speculation_json(reply.speculation)},
       {"compute", options.compute == Compute::kF32 ? "f32" : "auto"}};
 }
 
@@ -148,6 +149,10 @@ Json cache_json(const CacheFacts& facts) {
     json["got"] = facts.got;
   }
   return json;
+}
+
+Json speculation_json(const SpeculationFacts& facts) {
+  return {{"drafted", facts.drafted}, {"accepted", facts.accepted}, {"steps", facts.steps}};
 }
 
 std::string to_line(const Json& json) {

@@ -29,6 +29,7 @@ ApiError api_error(const Error& error);
 
 Json usage_json(const Reply& reply);
 Json cache_json(const CacheFacts& facts);
+Json speculation_json(const SpeculationFacts& facts);
 
 // On one line, without its end. Text that is not UTF-8 gets U+FFFD.
 std::string to_line(const Json& json);

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// Speculation changes how many steps an answer takes, and nothing else.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <random>
+#include <set>
+#include <stdexcept>
+
+#include "base/testing_temp_folder.h"
+#include "engine/testing_requests.h"
+
+namespace banyan {
+namespace {
+
+// The tiny model with the bytes of one tensor changed; at `path` in `folder`.
+std::string changed_model(const TempFolder& folder, const std::string& path,
+                          const std::string& tensor, FunctionRef<void(std::span<char>)> change) {
+  const std::string original = tiny_options().model_path;
+  std::ifstream file(original, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const auto model = ModelFile::open(original);
+  EXPECT_TRUE(model.has_value());
+  const std::span<const std::byte> data = model->tensor(tensor)->data;
+  const std::string_view held(reinterpret_cast<const char*>(data.data()), data.size());
+  change(std::span(bytes).subspan(bytes.find(held), held.size()));
+  return folder.write(path, bytes);
+}
+
+// One that is right more often than not: its last block's output is lost.
+std::string worse_model(const TempFolder& folder) {
+  return changed_model(folder, "worse.gguf", "blk.2.ffn_down.weight",
+                       [](std::span<char> bytes) { std::ranges::fill(bytes, 0); });
+}
+
+EngineOptions plain(EngineOptions options) {
+  options.speculation = Speculation::kOff;
+  options.draft_model_path.clear();
+  return options;
+}
+
+// Prompts that repeat themselves and each other, so that there is much to draft and much of it is
+// wrong.
+Request any_request(std::mt19937& random, int max_tokens) {
+  const auto pick = [&](int n) { return static_cast<int>(random() % n); };
+  std::vector<TokenId> prompt = tokens_from(0, std::array{5, 40, 77}[pick(3)]);
+  for (int i = pick(4); i > 0; --i) prompt = joined(prompt, tokens_from(pick(3), 1 + pick(30)));
+  Request request = sampled(prompt, pick(max_tokens), random());
+  request.sampler.temperature = std::array{0.0F, 0.3F, 1.0F}[pick(3)];
+  if (pick(4) == 0) request.sampler.repeat_penalty = 1.2F;
+  if (pick(4) == 0) request.ignore_eos = false;
+  if (pick(4) == 0) request.stop = {"a", "the"};
+  if (pick(5) == 0) request.n = 3;
+  return request;
+}
+
+struct Kind {
+  Speculation speculation;
+  int max_rows;
+  int panels;
+};
+
+TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
+  const TempFolder folder;
+  const std::string draft_model = worse_model(folder);
+  for (const auto& [speculation, max_rows, panels] :
+       {Kind{Speculation::kLookup, 512, 1000}, Kind{Speculation::kLookup, 7, 1000},
+        Kind{Speculation::kLookup, 24, 24}, Kind{Speculation::kDraft, 512, 1000},
+        Kind{Speculation::kDraft, 24, 48}, Kind{Speculation::kAuto, 32, 1000}}) {
+    SCOPED_TRACE(testing::Message() << "kind " << static_cast<int>(speculation) << ", " << max_rows
+                                    << " rows, " << panels << " panels");
+    const bool tight = panels < 1000;
+    EngineOptions options = options_with(max_rows, panels);
+    options.speculation = speculation;
+    if (speculation != Speculation::kLookup) options.draft_model_path = draft_model;
+    const auto engine = open(options);
+    std::mt19937 random(max_rows);
+    std::map<RequestId, Request> requests;
+    std::vector<Completion> finished;
+    Replies replies;
+    bool more = true;
+    while (more || requests.size() < 30) {
+      for (int i = static_cast<int>(random() % 3); i > 0 && requests.size() < 30; --i) {
+        const Request request = any_request(random, tight ? 120 : 40);
+        const auto id = engine->submit(request);
+        ASSERT_TRUE(id.has_value()) << id.error().message;
+        requests[*id] = request;
+      }
+      if (random() % (tight ? 60 : 8) == 0) engine->cancel(1 + random() % (requests.size() + 1));
+      more = engine->step(finished);
+      take(finished, replies);
+      engine->tree().check_integrity();
+    }
+    ASSERT_EQ(replies.size(), requests.size());
+    SpeculationFacts sum;
+    int preemptions = 0;
+    for (const auto& [id, request] : requests) {
+      const Reply& found = *replies.at(id);
+      const SpeculationFacts& facts = found.speculation;
+      EXPECT_LE(facts.accepted, facts.drafted);
+      sum.drafted += facts.drafted;
+      sum.accepted += facts.accepted;
+      preemptions += found.preemptions;
+      // With as much room, so that an answer ends where the budget does.
+      EngineOptions alike = plain(options);
+      alike.kv_budget_bytes = engine->pool().budget_bytes();
+      Reply want = alone(alike, request);
+      if (found.finish == FinishReason::kCancelled) {
+        if (request.n > 1) continue;
+        ASSERT_LE(found.tokens.size(), want.tokens.size());
+        want.tokens.resize(found.tokens.size());
+        want.logprobs.resize(found.logprobs.size());
+        EXPECT_EQ(found.tokens, want.tokens);
+        EXPECT_EQ(found.logprobs, want.logprobs);
+        continue;
+      }
+      ASSERT_EQ(found.samples.size(), want.samples.size());
+      for (size_t i = 0; i < found.samples.size(); ++i) {
+        expect_same(found.samples[i], want.samples[i], "request " + std::to_string(id));
+      }
+    }
+    if (speculation != Speculation::kAuto) {  // which asks the clock
+      EXPECT_GT(sum.accepted, 50);
+      EXPECT_GT(sum.drafted - sum.accepted, 50);
+    }
+    EXPECT_EQ(preemptions > 0, tight);
+    expect_nothing_held(*engine);
+  }
+}
+
+// A prompt for which the tiny model's greedy answer comes round.
+Request round_and_round(int max_tokens) { return greedy(tokens_from(2, 30), max_tokens); }
+
+TEST(Speculation, TakesFewerStepsWhereTextComesRound) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kLookup;
+  const Request request = round_and_round(200);
+  const Reply found = *open(options)->generate(request);
+  expect_same(found, alone(plain(options), request), "greedy");
+  EXPECT_EQ(found.speculation.steps + found.speculation.accepted, 199);
+  EXPECT_LT(found.speculation.steps, 120);
+}
+
+TEST(Speculation, EndsWhereThePlainAnswerEnds) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kLookup;
+  const Reply whole = alone(plain(options), round_and_round(200));
+  // Answers of every length, and stop strings that are complete at every place.
+  for (int n = 150; n < 180; ++n) {
+    const Reply cut = *open(options)->generate(round_and_round(n));
+    EXPECT_EQ(cut.tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + n));
+    EXPECT_EQ(cut.finish, FinishReason::kLength);
+    EXPECT_GT(cut.speculation.accepted, 0);
+  }
+  size_t stopped = 0;
+  for (size_t begin = 0; begin + 3 < whole.text.size(); begin += 17) {
+    Request request = round_and_round(200);
+    request.stop = {whole.text.substr(begin, 3)};
+    const auto engine = open(options);
+    const Reply found = *engine->generate(request);
+    const auto other = open(plain(options));
+    const Reply want = *other->generate(request);
+    expect_same(found, want, "stop at " + request.stop[0]);
+    stopped += found.finish == FinishReason::kStop ? 1 : 0;
+    // What is left in the cache is what a plain answer leaves.
+    EXPECT_EQ(engine->tree().positions(), other->tree().positions());
+    EXPECT_EQ(engine->pool().used(), other->pool().used());
+  }
+  EXPECT_GT(stopped, 5U);
+}
+
+TEST(Speculation, ListenersAreAskedForEachTokenAndMayEndAnAnswerInADraft) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kLookup;
+  const Reply whole = alone(plain(options), round_and_round(200));
+  for (int most = 150; most < 170; ++most) {
+    const auto engine = open(options);
+    int heard = 0;
+    auto hear = [&](TokenId, const std::string&) { return ++heard < most; };
+    const FunctionRef<bool(TokenId, const std::string&)> on_token = hear;
+    const Reply told = *engine->generate(round_and_round(200), {.on_token = &on_token});
+    EXPECT_EQ(told.finish, FinishReason::kCancelled);
+    EXPECT_EQ(told.tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + most));
+    EXPECT_GT(told.speculation.accepted, 0);
+
+    // Asked once for the prompt, which gives the first token, and once for each later one.
+    int asked = 0;
+    auto ask = [&] { return ++asked <= most; };
+    const FunctionRef<bool()> go_on = ask;
+    const Reply ended = *open(options)->generate(round_and_round(200), {.go_on = &go_on});
+    EXPECT_EQ(ended.finish, FinishReason::kCancelled);
+    EXPECT_EQ(ended.tokens, told.tokens);
+
+    const uint32_t used = engine->pool().used();
+    auto throws = [&](TokenId, const std::string&) -> bool {
+      if (--heard == 0) throw std::runtime_error("mine");
+      return true;
+    };
+    const FunctionRef<bool(TokenId, const std::string&)> on_throw = throws;
+    Request other = round_and_round(200);
+    other.salt = 1;  // nothing is there already
+    EXPECT_THROW((void)engine->generate(other, {.on_token = &on_throw}), std::runtime_error);
+    EXPECT_EQ(engine->pool().used(), used);
+    expect_nothing_held(*engine);
+  }
+}
+
+TEST(Speculation, ABudgetThatEndsAnAnswerEndsItWhereItWouldWithoutDrafts) {
+  for (const int panels : {5, 6, 7}) {
+    EngineOptions options = options_with(512, panels);
+    options.speculation = Speculation::kLookup;
+    const Reply found = *open(options)->generate(round_and_round(200));
+    const Reply want = alone(plain(options), round_and_round(200));
+    expect_same(found, want, std::to_string(panels) + " panels");
+    EXPECT_NE(found.note.find("--kv-budget"), std::string::npos) << found.note;
+  }
+}
+
+TEST(Speculation, AModelThatDraftsForItselfIsAlwaysRight) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kDraft;
+  options.draft_model_path = options.model_path;
+  const auto engine = open(options);
+  for (const int first : {1, 60}) {
+    const Request request = greedy(tokens_from(first, 90), 64);
+    const Reply found = *engine->generate(request);
+    expect_same(found, alone(plain(options), request), "greedy");
+    EXPECT_EQ(found.speculation.accepted, found.speculation.drafted);
+    EXPECT_EQ(found.speculation.accepted + found.speculation.steps, 63);
+    EXPECT_LT(found.speculation.steps, 20);
+  }
+}
+
+TEST(Speculation, ADraftModelsKvCountsInTheBudget) {
+  const TempFolder folder;
+  EngineOptions options = options_with(512, 40);
+  options.speculation = Speculation::kDraft;
+  options.draft_model_path = worse_model(folder);
+  const auto engine = open(options);
+  const MemoryUse before = engine->memory();
+  EXPECT_LE(before.kv_budget, options.kv_budget_bytes);
+  EXPECT_GT(before.kv_budget, options.kv_budget_bytes - 2 * kPanelBytes);
+  EXPECT_EQ(engine->pool().capacity(), 20U);  // the two are equally large
+  const Reply reply = *engine->generate(greedy(tokens_from(0, 100), 60));
+  EXPECT_EQ(reply.kv_bytes_peak, engine->memory().kv_peak);
+  EXPECT_GT(reply.kv_bytes_peak, engine->pool().peak_bytes() + 6 * kPanelBytes);
+  EXPECT_LE(reply.kv_bytes_peak, before.kv_budget);
+  EXPECT_GT(reply.speculation.accepted, 0);
+}
+
+TEST(Speculation, RefusesDraftModelsThatDoNotFit) {
+  const TempFolder folder;
+  const auto refused = [&](Speculation speculation, const std::string& model,
+                           const std::string& part) {
+    EngineOptions options = tiny_options();
+    options.speculation = speculation;
+    options.draft_model_path = model;
+    const auto engine = Engine::open(options);
+    ASSERT_FALSE(engine.has_value());
+    EXPECT_EQ(engine.error().code, ErrorCode::kBadInput);
+    EXPECT_NE(engine.error().message.find(part), std::string::npos) << engine.error().message;
+  };
+  refused(Speculation::kDraft, "", "-md");
+  refused(Speculation::kOff, tiny_options().model_path, "--spec");
+  refused(Speculation::kLookup, tiny_options().model_path, "--spec");
+  refused(Speculation::kAuto, "/no/such/model.gguf", "/no/such/model.gguf");
+
+  // A token of another text.
+  std::ifstream file(tiny_options().model_path, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  const auto engine = open();
+  const std::string piece(engine->tokenizer().piece(300, Special::kParse));
+  const size_t at = bytes.find("tokenizer.ggml.tokens");
+  size_t place = at;
+  std::string length(8, '\0');
+  length[0] = static_cast<char>(piece.size());
+  place = bytes.find(length + piece, place);
+  ASSERT_NE(place, std::string::npos) << piece;
+  bytes[place + 8] = bytes[place + 8] == 'q' ? 'z' : 'q';
+  refused(Speculation::kDraft, folder.write("other.gguf", bytes), "token ");
+}
+
+}  // namespace
+}  // namespace banyan
