@@ -11,6 +11,7 @@
 #include "attention/executor.h"
 #include "attention/plan.h"
 #include "base/thread_pool.h"
+#include "engine/step_view.h"
 #include "kv/pool.h"
 #include "kv/tree.h"
 #include "model/forward.h"
@@ -18,13 +19,6 @@
 #include "tensor/ops.h"
 
 namespace banyan {
-
-// New tokens of one sequence, in order; they become its next positions.
-struct Piece {
-  SeqId seq = 0;
-  std::span<const TokenId> tokens;   // at least one
-  std::span<const uint32_t> wanted;  // of these tokens, ascending; whose output is wanted
-};
 
 struct StepDevice {
   Ops* ops = nullptr;
@@ -55,7 +49,7 @@ class StepRunner {
 
   // How the next steps are planned.
   void set_plan_method(PlanMethod method) {
-    if (method != method_) viewed_.clear();
+    if (method != method_) view_.restart();
     method_ = method;
   }
 
@@ -75,16 +69,12 @@ class StepRunner {
   }
   Result<void> check_positions(std::span<const Piece> pieces) const;
   Result<void> extend(std::span<const Piece> pieces);
-  bool continues(std::span<const Piece> pieces) const;
-  void order_pieces(std::span<const Piece> pieces);
-  uint32_t view_node(NodeId id, uint32_t row);
-  void view_tree(std::span<const Piece> pieces);
-  void advance_view(std::span<const Piece> pieces);
 
   const Model& model_;
   KvTree& tree_;
   StepDevice device_;
   PlanMethod method_;
+  StepView view_;
   std::vector<RowShape> shapes_;  // of the layer groups
   std::vector<KvPlanes> planes_;  // [n_layers]
   Activations activations_;
@@ -96,21 +86,7 @@ class StepRunner {
   std::vector<Plan> plans_;  // one for each layer group
 
   // Scratch of a step, kept for its capacity.
-  std::vector<NodeId> path_nodes_;          // of view_node()
-  std::vector<uint32_t> piece_of_;          // by SeqId
-  std::vector<uint32_t> order_;             // pieces in depth-first order
-  std::vector<SeqId> viewed_;               // sequences of the last step's pieces
-  uint64_t viewed_version_ = ~uint64_t{0};  // of the tree's structure in the last step
-  std::vector<uint32_t> view_index_;  // by NodeId: its place in nodes_, where stamp_ is current
-  std::vector<uint64_t> stamp_;       // by NodeId
-  uint64_t current_stamp_ = 0;
-  std::vector<NodeView> nodes_;
-  std::vector<SequenceView> sequences_;
-  std::vector<Position> positions_;
-  std::vector<TokenId> tokens_;
-  std::vector<KvSlot> slots_;
   std::vector<uint32_t> wanted_rows_;   // ascending rows
-  std::vector<uint32_t> row_begin_;     // by piece: its first row
   std::vector<uint32_t> output_begin_;  // by piece: its first row of output_
 };
 
