@@ -78,7 +78,7 @@ TEST_F(Program, ExplainsItselfInTenLines) {
 TEST_F(Program, HelpOfEveryCommandFitsAScreen) {
   for (const char* command :
        {"run", "explain", "tokenize", "inspect", "eval logits", "eval ppl", "bench decode",
-        "bench prefill", "bench attention", "bench serve-trace"}) {
+        "bench prefill", "bench attention", "bench tree", "bench serve-trace"}) {
     const Outcome o = run(std::string(command) + " --help");
     EXPECT_EQ(o.code, 0) << command;
     EXPECT_LE(std::count(o.out.begin(), o.out.end(), '\n'), 60) << command;
@@ -319,6 +319,52 @@ TEST_F(Program, BenchesPrintTheColumnsOfLlamaCpp) {
     parts_ms += row[part].get<double>();
   }
   EXPECT_NEAR(parts_ms * row["avg_ts"].get<double>() / 1000, 64, 1e-3);
+}
+
+TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
+  const auto write = [&](const std::string& name, const std::string& trees) {
+    write_file(in_folder(name),
+               R"({"format": "treetrace-1", "kind": "tree", "trees": [)" + trees + "]}");
+    return in_folder(name);
+  };
+  const std::string good = write("good.json", R"({"prompt": 16, "parent": [0, 0, 1], )"
+                                              R"("len": [3, 5, 2]})");
+  const Outcome o = run("bench tree " + good +
+                        " --json --kv-heads 2 --heads 4 --head-dim 8 "
+                        "--method paged,auto");
+  ASSERT_EQ(o.code, 0) << o.err;
+  std::vector<json> rows;
+  std::istringstream lines(o.out);
+  for (std::string line; std::getline(lines, line);) rows.push_back(json::parse(line));
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0]["method"], "paged");
+  EXPECT_EQ(rows[0]["kv_tokens_read"], 190);
+  EXPECT_EQ(rows[1]["method"], "auto");
+  for (const json& row : rows) {
+    EXPECT_EQ(row["steps"], 5);
+    EXPECT_EQ(row["queries"], 10);
+    EXPECT_EQ(row["n_tree_sum"], 110);
+    EXPECT_EQ(row["path_sum"], 190);
+    EXPECT_GT(row["plan_ms"], 0);
+    EXPECT_GT(row["attention_ms"], 0);
+    EXPECT_GE(row["step_ms"], row["attention_ms"]);
+    EXPECT_GE(row["partial_rows"], 0);
+  }
+  EXPECT_NE(run("bench tree " + good + " --steps 2 --prompt 30").out.find("2 steps, 4 rows"),
+            std::string::npos);
+
+  const std::string cycle = write("cycle.json", R"({"prompt": 1, "parent": [1], "len": [1]})");
+  expect_refused("bench tree " + cycle, cycle + ": tree 0: node 1: parent is 1");
+  expect_refused("bench tree " + in_folder("none.json"), in_folder("none.json"));
+  expect_refused("bench tree " + good + " --tree 1", good + ": --tree is 1");
+  expect_refused("bench tree " + good + " --prompt 0", "--prompt");
+  expect_refused("bench tree " + good + " --steps 1.5", "--steps");
+  expect_refused("bench tree " + good + " --method best", "--method");
+  expect_refused("bench tree " + good + " --kv-heads 5", "--kv-heads");
+  expect_refused("bench tree " + good +
+                     " --layers 4096 --heads 4096 --kv-heads 4096 "
+                     "--head-dim 4096",
+                 "are free");
 }
 
 TEST_F(Program, RefusesWrongUsage) {

@@ -44,6 +44,7 @@ constexpr std::array kCommands = {
     Entry{"bench decode", bench_decode_command},
     Entry{"bench prefill", bench_prefill_command},
     Entry{"bench attention", bench_attention_command},
+    Entry{"bench tree", bench_tree_command},
     Entry{"bench serve-trace", bench_serve_trace_command},
 };
 

@@ -65,6 +65,7 @@ Command eval_perplexity_command();
 Command bench_decode_command();
 Command bench_prefill_command();
 Command bench_attention_command();
+Command bench_tree_command();
 Command bench_serve_trace_command();
 
 // --- common_options.cc

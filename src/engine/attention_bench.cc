@@ -27,8 +27,8 @@ constexpr double kLongRunMs = 3000;      // runs of this length are measured twi
 constexpr double kLongestRunMs = 10000;  // .. and once from here
 
 // Multiplies and adds of one layer: q.k and p.v over head_dim.
-double flops(const AttentionCase& shape) {
-  return 4.0 * shape.head_dim * static_cast<double>(shape.visible_pairs()) * shape.n_heads;
+double flops(uint64_t visible_pairs, int n_heads, int head_dim) {
+  return 4.0 * head_dim * static_cast<double>(visible_pairs) * n_heads;
 }
 
 struct Output {
@@ -123,7 +123,8 @@ AttentionFigures figures_of(const Contender& contender, const AttentionCase& sha
   f.kv_bytes = contender.plan.kv_tokens_read * shape.kv_bytes_per_token() * shape.n_layers;
   f.partial_bytes = contender.plan.workspace_floats * sizeof(float) * shape.n_layers;
   f.gbps = static_cast<double>(f.kv_bytes) / f.ms * 1e-6;
-  f.gflops = flops(shape) * shape.n_layers / f.ms * 1e-6;
+  f.gflops =
+      flops(shape.visible_pairs(), shape.n_heads, shape.head_dim) * shape.n_layers / f.ms * 1e-6;
   f.roof_ms = roof_ms(shape, machine);
   f.roof_ratio = f.ms / f.roof_ms;
   f.sampled = sampled;
@@ -161,15 +162,23 @@ Result<std::vector<AttentionFigures>> measure(const AttentionCase& shape,
 
 }  // namespace
 
-double roof_ms(const AttentionCase& shape, const MachineFigures& machine) {
+double roof_ms(const AttentionWork& work, int n_heads, int head_dim,
+               const MachineFigures& machine) {
   const double q_and_out_bytes =
-      2.0 * sizeof(float) * static_cast<double>(shape.n_rows()) * shape.n_heads * shape.head_dim;
-  const double bytes = static_cast<double>(shape.stored_kv_bytes()) + q_and_out_bytes;
-  const double exps = static_cast<double>(shape.visible_pairs()) * shape.n_heads;
+      2.0 * sizeof(float) * static_cast<double>(work.rows) * n_heads * head_dim;
+  const double bytes = static_cast<double>(work.kv_bytes) + q_and_out_bytes;
+  const double exps = static_cast<double>(work.visible_pairs) * n_heads;
   const double memory_ms = bytes / machine.bandwidth_gbps * 1e-6;
-  const double arithmetic_ms =
-      (flops(shape) / machine.peak_gflops + exps / machine.peak_gexps) * 1e-6;
-  return std::max(memory_ms, arithmetic_ms) * shape.n_layers;
+  const double arithmetic_ms = (flops(work.visible_pairs, n_heads, head_dim) / machine.peak_gflops +
+                                exps / machine.peak_gexps) *
+                               1e-6;
+  return std::max(memory_ms, arithmetic_ms);
+}
+
+double roof_ms(const AttentionCase& shape, const MachineFigures& machine) {
+  const AttentionWork work{shape.stored_kv_bytes(), static_cast<uint64_t>(shape.n_rows()),
+                           shape.visible_pairs()};
+  return roof_ms(work, shape.n_heads, shape.head_dim, machine) * shape.n_layers;
 }
 
 size_t baseline_of(std::span<const PlanMethod> methods) {

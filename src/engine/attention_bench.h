@@ -37,9 +37,19 @@ struct AttentionFigures {
   double recall_p5 = 0;
 };
 
-// What attention of this shape takes at best, all layers, in ms: max(bytes / bandwidth,
-// flops / peak_gflops + exps / peak_gexps), where bytes are each stored K and V once, Q and the
-// output. No schedule is faster, unless caches keep the KV from run to run.
+// What attention of one layer has to do at least.
+struct AttentionWork {
+  uint64_t kv_bytes = 0;  // each stored K and V once
+  uint64_t rows = 0;
+  uint64_t visible_pairs = 0;  // (row, key)
+};
+
+// What that takes at best, in ms: max(bytes / bandwidth, flops / peak_gflops + exps / peak_gexps),
+// where bytes are those of KV, Q and the output. No schedule is faster, unless caches keep the KV
+// from run to run.
+double roof_ms(const AttentionWork& work, int n_heads, int head_dim, const MachineFigures& machine);
+
+// The same of a case, all layers.
 double roof_ms(const AttentionCase& shape, const MachineFigures& machine);
 
 // What a benchmark runs on.

@@ -3,60 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <new>
-#include <random>
 
 #include "base/bytes.h"
-#include "tensor/cpu/kernels.h"
+#include "engine/normal_table.h"
 
 namespace banyan {
 namespace {
-
-// Normal numbers are slow to make, and gigabytes of KV are wanted: everything is a piece of one
-// table, each from a place of its own.
-constexpr size_t kTableSize = size_t{1} << 20;
-
-std::vector<float> normal_numbers() {
-  std::mt19937_64 bits(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> table(kTableSize);
-  for (float& number : table) number = normal(bits);
-  return table;
-}
-
-// Of q8_0 the numbers of 8 bits, for scales of about kQ8Scale.
-constexpr float kQ8Scale = 1.0f / 32;
-
-std::vector<std::byte> as_type(const std::vector<float>& table, DType type, Isa isa) {
-  std::vector<std::byte> stored(table.size() * element_bytes(type));
-  const auto n = static_cast<int64_t>(table.size());
-  if (type == DType::kF32) {
-    std::memcpy(stored.data(), table.data(), stored.size());
-  } else if (type == DType::kQ8_0) {
-    std::transform(table.begin(), table.end(), stored.begin(), [](float x) {
-      const auto number = static_cast<int8_t>(std::clamp(std::round(x / kQ8Scale), -127.f, 127.f));
-      return static_cast<std::byte>(number);
-    });
-  } else if (type == DType::kF16) {
-    kernels(isa).f32_to_f16(table.data(), reinterpret_cast<uint16_t*>(stored.data()), n);
-  } else {
-    kernels(isa).f32_to_bf16(table.data(), reinterpret_cast<uint16_t*>(stored.data()), n);
-  }
-  return stored;
-}
-
-// splitmix64 (Steele, Lea, Flood 2014): a well mixed number for each index.
-uint64_t mixed(uint64_t index) {
-  uint64_t z = (index + 1) * 0x9e3779b97f4a7c15;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-// Where piece `index` of `size` numbers begins in the table.
-size_t table_offset(uint64_t index, size_t size) { return mixed(index) % (kTableSize - size + 1); }
 
 uint64_t panels_of(int64_t begin, int64_t length) {
   if (length == 0) return 0;
@@ -131,14 +85,15 @@ Result<AttentionWorkload> AttentionWorkload::create(const AttentionCase& shape, 
                  "levels of a tree lie within each other");
     above = level.sequences;
   }
-  BANYAN_CHECK(size_t(shape.head_dim) * kPanelTokens <= kTableSize, "a panel fits the table");
   auto panels =
       PanelPool::create(kv_shape(shape), panels_of(shape) * kv_shape(shape).panel_bytes());
   if (!panels) return panels.error();
   try {
     AttentionWorkload workload(shape, std::move(panels).value());
     if (!workload.build_tree()) return failed("more panels of KV than can be numbered");
-    workload.fill(pool, isa);
+    const NormalTable table;
+    table.fill_kv(workload.pool_, pool, isa);
+    table.fill_rows(workload.q_.span(), shape.head_dim, pool);
     return workload;
   } catch (const std::bad_alloc&) {
     return failed("no memory for the queries and the tree of this attention");
@@ -209,51 +164,6 @@ bool AttentionWorkload::add_node(uint32_t parent, Position begin, int32_t length
   node.refs = refs;
   nodes_.push_back(node);
   return true;
-}
-
-void AttentionWorkload::fill(ThreadPool& pool, Isa isa) {
-  const std::vector<float> table = normal_numbers();
-  const std::vector<std::byte> stored = as_type(table, shape_.kv_type, isa);
-  const size_t element = element_bytes(shape_.kv_type);
-  const size_t panel_size = static_cast<size_t>(shape_.head_dim) * kPanelTokens;
-  std::vector<std::byte> scales;  // as many as there are numbers in the table, from 1/2 to 3/2
-  if (shape_.kv_type == DType::kQ8_0) {
-    std::vector<float> factors(table.size());
-    for (size_t i = 0; i < factors.size(); ++i) {
-      factors[i] = kQ8Scale * (0.5f + static_cast<float>(mixed(i) % 1024) / 1024);
-    }
-    scales = as_type(factors, DType::kF16, isa);
-  }
-  const size_t n_scales = size_t(scale_blocks(shape_.head_dim)) * kPanelTokens;
-  const auto write = [&](std::byte* to, uint64_t piece) {
-    const size_t from = table_offset(piece, panel_size);
-    std::memcpy(to, stored.data() + from * element, panel_size * element);
-    if (scales.empty()) return;
-    std::memcpy(to + scales_offset(shape_.head_dim), scales.data() + from * sizeof(uint16_t),
-                n_scales * sizeof(uint16_t));
-  };
-  const uint32_t n_panels = pool_.used();
-  for (int layer = 0; layer < shape_.n_layers; ++layer) {
-    const KvPlanes planes = pool_.planes(layer);
-    for (int head = 0; head < shape_.n_kv_heads; ++head) {
-      const uint64_t plane = uint64_t(layer) * shape_.n_kv_heads + head;
-      pool.parallel_for(n_panels, 1, [&](int64_t begin, int64_t end, int) {
-        for (int64_t panel = begin; panel < end; ++panel) {
-          const uint64_t piece = (plane * n_panels + panel) * 2;
-          write(planes.k_panel(head, static_cast<PanelId>(panel)), piece);
-          write(planes.v_panel(head, static_cast<PanelId>(panel)), piece + 1);
-        }
-      });
-    }
-  }
-  const size_t dim = shape_.head_dim;
-  pool.parallel_for(shape_.n_rows() * shape_.n_heads, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const uint64_t piece = ~static_cast<uint64_t>(i);  // none of a panel
-      const float* from = table.data() + table_offset(piece, dim);
-      std::copy(from, from + dim, q_.data() + i * dim);
-    }
-  });
 }
 
 RowShape AttentionWorkload::row_shape() const {

@@ -74,7 +74,6 @@ class AttentionWorkload {
   bool add_node(uint32_t parent, Position begin, int32_t length, uint32_t row_begin,
                 uint32_t row_end);
   bool add_sequence(uint32_t first_row, std::span<uint32_t> path);
-  void fill(ThreadPool& pool, Isa isa);
 
   AttentionCase shape_;
   PanelPool pool_;

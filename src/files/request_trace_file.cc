@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "files/integer_field.h"
 
 namespace banyan {
 namespace {
@@ -31,18 +32,6 @@ std::optional<int64_t> digits(std::string_view text) {
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || stop != end || value > INT64_MAX) return std::nullopt;
   return static_cast<int64_t>(value);
-}
-
-std::optional<int64_t> integer(const json& value) {
-  if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) return std::nullopt;
-  return value.is_number_integer() ? std::optional(value.get<int64_t>()) : std::nullopt;
-}
-
-Result<int64_t> in_range(std::string_view field, std::string_view given,
-                         std::optional<int64_t> value, int64_t least, int64_t most) {
-  if (value && *value >= least && *value <= most) return *value;
-  return bad_input(fmt::format("{} is {}, expected an integer from {} to {}", field,
-                               printable(given, 40), least, most));
 }
 
 // Milliseconds since 1970 of a time such as 2023-11-16 18:15:46.6805900.
@@ -85,7 +74,7 @@ Result<TraceRequest> read_mooncake_line(std::string_view text) {
   const auto field = [&](const char* name, int64_t least, int64_t most) -> Result<int64_t> {
     const auto found = line->find(name);
     if (found == line->end()) return bad_input(fmt::format("{} is missing", name));
-    return in_range(name, found->dump(), integer(*found), least, most);
+    return in_range(name, *found, least, most);
   };
   const auto ms = field("timestamp", 0, kMostMs);
   if (!ms) return ms.error();
@@ -104,7 +93,7 @@ Result<TraceRequest> read_mooncake_line(std::string_view text) {
       static_cast<double>(*ms), static_cast<int32_t>(*prompt), static_cast<int32_t>(*output), {}};
   request.blocks.reserve(n_blocks);
   for (const json& entry : ids) {
-    const auto id = in_range("an entry of hash_ids", entry.dump(), integer(entry), 0, INT64_MAX);
+    const auto id = in_range("an entry of hash_ids", entry, 0, INT64_MAX);
     if (!id) return id.error();
     request.blocks.push_back(static_cast<uint64_t>(*id));
   }

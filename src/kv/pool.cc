@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
@@ -106,6 +107,45 @@ void PanelPool::release(PanelId panel) {
   BANYAN_CHECK(panel < next_fresh_ && used_ > 0, "a released panel was allocated");
   free_.push_back(panel);  // within its capacity
   --used_;
+}
+
+void PanelPool::copy(std::span<const KvSlot> from, std::span<const KvSlot> to) {
+  BANYAN_CHECK(from.size() == to.size(), "a slot for each position");
+  std::vector<std::byte> held;
+  // What a slot has of a plane: `n` parts of `bytes`, `stride` from each other.
+  const auto copy_parts = [&](auto panel, size_t first, size_t slot_stride, int n, size_t bytes,
+                              size_t stride) {
+    const auto part = [&](const KvSlot& slot, int i) {
+      return panel(slot.panel) + first + slot.slot * slot_stride + i * stride;
+    };
+    held.resize(from.size() * n * bytes);
+    std::byte* next = held.data();
+    for (const KvSlot& slot : from) {
+      for (int i = 0; i < n; ++i, next += bytes) std::memcpy(next, part(slot, i), bytes);
+    }
+    next = held.data();
+    for (const KvSlot& slot : to) {
+      for (int i = 0; i < n; ++i, next += bytes) std::memcpy(part(slot, i), next, bytes);
+    }
+  };
+  for (const KvPlanes& planes : layers_) {
+    const KvShape& shape = planes.shape;
+    const size_t k = element_bytes(shape.k_type);
+    const size_t v = element_bytes(shape.v_type);
+    const auto copy_scales = [&](DType type, auto panel) {
+      if (type != DType::kQ8_0) return;
+      copy_parts(panel, scales_offset(shape.head_dim), sizeof(uint16_t),
+                 scale_blocks(shape.head_dim), sizeof(uint16_t), kPanelTokens * sizeof(uint16_t));
+    };
+    for (int head = 0; head < shape.n_kv_heads; ++head) {
+      const auto k_panel = [&](PanelId panel) { return planes.k_panel(head, panel); };
+      const auto v_panel = [&](PanelId panel) { return planes.v_panel(head, panel); };
+      copy_parts(k_panel, 0, k, shape.head_dim, k, k * kPanelTokens);
+      copy_parts(v_panel, 0, v * shape.head_dim, 1, v * shape.head_dim, 0);
+      copy_scales(shape.k_type, k_panel);
+      copy_scales(shape.v_type, v_panel);
+    }
+  }
 }
 
 KvPlanes PanelPool::planes(int layer) const {

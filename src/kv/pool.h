@@ -33,6 +33,10 @@ class PanelPool {
   // Gives back a panel of allocate(). O(1), no heap allocation.
   void release(PanelId panel);
 
+  // Copies the K and V of positions, in all layers: to[i] gets what from[i] held, though some slots
+  // of `to` lie in panels of `from`. Requires distinct slots in `to`.
+  void copy(std::span<const KvSlot> from, std::span<const KvSlot> to);
+
   // The planes of one layer, counted through all shapes. Every plane begins at a multiple of 64
   // bytes and holds `capacity()` panels.
   KvPlanes planes(int layer) const;

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <set>
 #include <utility>
@@ -168,6 +170,78 @@ TEST(PanelPool, LayersOfDifferentShapesLieApart) {
   for_each([](const std::byte* at, uint32_t bytes, uint8_t pattern) {
     for (uint32_t i = 0; i < bytes; ++i) ASSERT_EQ(std::to_integer<uint8_t>(at[i]), pattern);
   });
+}
+
+// The K and V of one position as the layout defines them, byte by byte.
+std::vector<std::byte> position_bytes(const PanelPool& pool, int n_layers, const KvSlot& slot) {
+  std::vector<std::byte> bytes;
+  for (int layer = 0; layer < n_layers; ++layer) {
+    const KvPlanes planes = pool.planes(layer);
+    const KvShape& shape = planes.shape;
+    const size_t k = element_bytes(shape.k_type);
+    const size_t v = element_bytes(shape.v_type);
+    for (int head = 0; head < shape.n_kv_heads; ++head) {
+      const std::byte* k_panel = planes.k_panel(head, slot.panel);
+      const std::byte* v_panel = planes.v_panel(head, slot.panel);
+      for (size_t d = 0; d < size_t(shape.head_dim); ++d) {
+        const std::byte* of_k = k_panel + (d * kPanelTokens + slot.slot) * k;
+        const std::byte* of_v = v_panel + (size_t(slot.slot) * shape.head_dim + d) * v;
+        bytes.insert(bytes.end(), of_k, of_k + k);
+        bytes.insert(bytes.end(), of_v, of_v + v);
+      }
+      if (shape.k_type != DType::kQ8_0) continue;
+      for (int block = 0; block < scale_blocks(shape.head_dim); ++block) {
+        const size_t at = scales_offset(shape.head_dim) + (block * kPanelTokens + slot.slot) * 2;
+        bytes.insert(bytes.end(), k_panel + at, k_panel + at + 2);
+        bytes.insert(bytes.end(), v_panel + at, v_panel + at + 2);
+      }
+    }
+  }
+  return bytes;
+}
+
+TEST(PanelPool, CopiesPositionsAndNothingElse) {
+  std::mt19937 random(2);
+  constexpr uint32_t kPanels = 6;
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+    const KvShape shape{
+        .n_layers = 2, .n_kv_heads = 2, .head_dim = 40, .k_type = type, .v_type = type};
+    PanelPool pool = make_pool(shape, kPanels * shape.panel_bytes());
+    for (int layer = 0; layer < 2; ++layer) {
+      const KvPlanes planes = pool.planes(layer);
+      for (int head = 0; head < 2; ++head) {
+        for (PanelId panel = 0; panel < kPanels; ++panel) {
+          for (std::byte* at : {planes.k_panel(head, panel), planes.v_panel(head, panel)}) {
+            for (uint32_t i = 0; i < shape.k_panel_bytes(); ++i) at[i] = std::byte(random() % 256);
+          }
+        }
+      }
+    }
+    for (int trial = 0; trial < 20; ++trial) {
+      std::vector<KvSlot> slots;
+      for (PanelId panel = 0; panel < kPanels; ++panel) {
+        for (int slot = 0; slot < kPanelTokens; ++slot) slots.push_back({panel, slot});
+      }
+      std::vector<std::vector<std::byte>> want;
+      for (const KvSlot& slot : slots) want.push_back(position_bytes(pool, 2, slot));
+      std::vector<size_t> places(slots.size());
+      std::iota(places.begin(), places.end(), 0);
+      std::shuffle(places.begin(), places.end(), random);
+      const auto before = want;
+      std::vector<KvSlot> from;
+      std::vector<KvSlot> to;
+      for (size_t i = 0; i < 30; ++i) {
+        const size_t source = random() % slots.size();  // some are written too
+        from.push_back(slots[source]);
+        to.push_back(slots[places[i]]);
+        want[places[i]] = before[source];
+      }
+      pool.copy(from, to);
+      for (size_t i = 0; i < slots.size(); ++i) {
+        ASSERT_EQ(position_bytes(pool, 2, slots[i]), want[i]) << i;
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/tree_bench.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <limits>
+
+namespace banyan {
+namespace {
+
+constexpr std::array kMethods = {PlanMethod::kPaged, PlanMethod::kAuto, PlanMethod::kTwoPhase};
+constexpr MachineFigures kMachine = {.bandwidth_gbps = 10, .peak_gflops = 100, .peak_gexps = 2};
+constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+constexpr int kHeads = 4;
+constexpr KvShape kKv{.n_layers = 2, .n_kv_heads = 2, .head_dim = 24};
+
+// The tree of "TreeReplay.CountsASmallTree", behind a prompt worth sharing.
+const TraceTree kTree{300, {0, 0, 1}, {3, 5, 2}};
+
+TreeBenchResult measured(const TreeWorkload& workload, double bandwidth_gbps = 10) {
+  ThreadPool pool(2);
+  MachineFigures machine = kMachine;
+  machine.bandwidth_gbps = bandwidth_gbps;
+  const auto counts = count_steps(workload, kAll);
+  EXPECT_TRUE(counts);
+  int64_t steps = 0;
+  auto result = bench_tree(workload, kAll, *counts, kKv, kHeads, kMethods,
+                           {pool, detect_isa(), machine}, [&](int run, int64_t step) {
+                             EXPECT_GE(run, 1);
+                             steps = std::max(steps, step);
+                           });
+  EXPECT_TRUE(result) << (result ? "" : result.error().message);
+  EXPECT_EQ(steps, counts->steps);
+  return result ? *result : TreeBenchResult();
+}
+
+TEST(TreeBench, PagedReadsPathsAndSharingReadsTheTree) {
+  const TreeBenchResult result = measured(kTree);
+  ASSERT_EQ(result.methods.size(), 3U);
+  EXPECT_EQ(result.counts.path_sum, 10U * 300 + 30);
+  EXPECT_EQ(result.counts.n_tree_sum, 5U * 300 + 30);
+  EXPECT_EQ(result.methods[0].kv_tokens_read, result.counts.path_sum);
+  for (const TreeFigures& f : result.methods) {
+    EXPECT_GE(f.kv_tokens_read, result.counts.n_tree_sum);
+    EXPECT_LE(f.kv_tokens_read, result.counts.path_sum);
+  }
+  // Both rows share the prompt: a state of each in every step, and one for what each has alone.
+  EXPECT_EQ(result.methods[2].kv_tokens_read, result.counts.n_tree_sum);
+  EXPECT_GE(result.methods[2].partial_rows, 2U * result.counts.queries);
+}
+
+TEST(TreeBench, FiguresAgreeWithEachOther) {
+  const TreeBenchResult result = measured(kTree);
+  // 19 panels of the prompt, whose last has room for 4 more: both branches open one of their own
+  // instead, and need another for their fifth position.
+  EXPECT_EQ(result.kv_bytes, result.counts.most_panels * kKv.panel_bytes());
+  EXPECT_EQ(result.counts.most_panels, 19U + 2 + 2);
+  EXPECT_EQ(tree_memory_bytes(result.counts, kKv, kHeads),
+            result.kv_bytes + 2U * 2 * kHeads * 24 * sizeof(float));
+  EXPECT_GE(result.runs, 1);
+  for (const TreeFigures& f : result.methods) {
+    EXPECT_GT(f.plan_ms, 0);
+    EXPECT_GT(f.attention_ms, 0);
+    EXPECT_GT(f.step_ms, 0);
+  }
+}
+
+TEST(TreeBench, RoofIsThatOfEveryStep) {
+  // At 1 byte a second memory is the roof: each position of the tree once, Q and output of each
+  // row.
+  const TreeBenchResult slow = measured(kTree, 1e-9);
+  const double bytes = 1530.0 * 2 * 24 * 2 * 2 + 10.0 * 2 * sizeof(float) * kHeads * 24;
+  EXPECT_NEAR(slow.roof_ms, 2 * bytes * 1e3, 1);
+  // And with endless bandwidth arithmetic: 3,030 pairs.
+  const TreeBenchResult fast = measured(kTree, 1e9);
+  const double pairs = 3030.0 * kHeads;
+  EXPECT_NEAR(fast.roof_ms, 2 * (pairs * 4 * 24 / 100e6 + pairs / 2e6), 1e-9);
+}
+
+TEST(TreeBench, DraftsAreRowsOfTheirOwn) {
+  const SpecWorkload drafts{300, {0, 0, 1, 1, 4}, {1, 4, 0, 3}};
+  const TreeBenchResult result = measured(drafts);
+  EXPECT_EQ(result.counts.steps, 4);
+  EXPECT_EQ(result.counts.queries, 4 * 6);
+  EXPECT_EQ(result.methods[0].kv_tokens_read, result.counts.path_sum);
+  EXPECT_EQ(result.methods[2].kv_tokens_read, result.counts.n_tree_sum);
+}
+
+TEST(TreeBench, ATreeWithoutStepsTakesNoTime) {
+  const TreeBenchResult result = measured(TraceTree{16, {}, {}});
+  EXPECT_EQ(result.counts.steps, 0);
+  for (const TreeFigures& f : result.methods) {
+    EXPECT_EQ(f.kv_tokens_read, 0U);
+    EXPECT_EQ(f.attention_ms, 0);
+  }
+}
+
+}  // namespace
+}  // namespace banyan

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/tree_replay.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <numeric>
+#include <ranges>
+
+#include "base/check.h"
+
+namespace banyan {
+namespace {
+
+// Ends a sequence, whose own positions nobody comes back for: their panels are free at once.
+void drop(KvTree& tree, SeqId seq) {
+  NodeId shared = tree.leaf(seq);
+  while (shared != 0 && tree.node(shared).users == 1) shared = tree.node(shared).parent;
+  tree.truncate(seq, tree.node(shared).end());
+  tree.close(seq);
+}
+
+Result<SeqId> open_prompt(KvTree& tree, int32_t tokens) {
+  const SeqId seq = tree.open({}, 0).seq;
+  BANYAN_TRY(tree.extend(seq, std::vector<TokenId>(tokens, 0)));
+  return seq;
+}
+
+class ShapeReplay final : public TreeReplay {
+ public:
+  // Node i's tokens are all i: siblings differ.
+  ShapeReplay(const TraceTree& shape, int64_t most_steps, KvTree& tree, SeqId prompt)
+      : tree_(tree),
+        most_steps_(most_steps),
+        end_(shape.len.size() + 1, 0),
+        children_(shape.len.size() + 1),
+        tokens_(shape.len.size() + 1),
+        live_{{0, prompt}} {
+    std::iota(tokens_.begin(), tokens_.end(), 0);
+    for (uint32_t node = 1; node < end_.size(); ++node) {
+      if (shape.len[node - 1] == 0) continue;
+      const uint32_t parent = shape.parent[node - 1];
+      end_[node] = end_[parent] + shape.len[node - 1];
+      children_[parent].push_back(node);
+    }
+  }
+
+  Result<bool> next() override {
+    end_nodes();
+    if (++step_ > most_steps_) {
+      for (const Leaf& leaf : live_) drop(tree_, leaf.seq);
+      live_.clear();
+    }
+    pieces_.clear();
+    for (const Leaf& leaf : live_) {
+      pieces_.push_back({leaf.seq, std::span(&tokens_[leaf.node], 1), {}});
+      BANYAN_TRY(tree_.extend(leaf.seq, pieces_.back().tokens));
+    }
+    return !live_.empty();
+  }
+
+ private:
+  struct Leaf {
+    uint32_t node;
+    SeqId seq;
+  };
+
+  // Nodes that have all of their tokens branch or are pruned.
+  void end_nodes() {
+    next_live_.clear();
+    for (const Leaf& leaf : live_) {
+      if (end_[leaf.node] != step_) {
+        next_live_.push_back(leaf);
+      } else if (children_[leaf.node].empty()) {
+        drop(tree_, leaf.seq);
+      } else {
+        // The first goes on with its parent's sequence.
+        for (const uint32_t child : children_[leaf.node]) {
+          const bool first = child == children_[leaf.node].front();
+          next_live_.push_back({child, first ? leaf.seq : tree_.fork(leaf.seq)});
+        }
+      }
+    }
+    live_.swap(next_live_);
+  }
+
+  KvTree& tree_;
+  int64_t most_steps_;
+  int64_t step_ = 0;
+  std::vector<int64_t> end_;  // by node: the step of its last token
+  std::vector<std::vector<uint32_t>> children_;
+  std::vector<TokenId> tokens_;
+  std::vector<Leaf> live_;
+  std::vector<Leaf> next_live_;
+};
+
+class SpecReplay final : public TreeReplay {
+ public:
+  SpecReplay(const SpecWorkload& workload, int64_t most_steps, PanelPool& pool, KvTree& tree,
+             SeqId prompt)
+      : pool_(pool),
+        tree_(tree),
+        workload_(workload),
+        steps_(std::min(most_steps, static_cast<int64_t>(workload.accept.size()))),
+        drafts_(workload.parent.size() + 1, prompt),
+        tokens_(workload.parent.size() + 1) {
+    std::iota(tokens_.begin(), tokens_.end(), 0);
+    find_paths();
+  }
+
+  Result<bool> next() override {
+    if (step_ > 0) BANYAN_TRY(keep(workload_.accept[step_ - 1]));
+    pieces_.clear();
+    if (step_ == steps_) {
+      drop(tree_, drafts_[0]);
+      return false;
+    }
+    ++step_;
+    for (size_t i = 0; i < drafts_.size(); ++i) {
+      if (i > 0) drafts_[i] = tree_.fork(drafts_[workload_.parent[i - 1]]);
+      pieces_.push_back({drafts_[i], std::span(&tokens_[i], 1), {}});
+      BANYAN_TRY(tree_.extend(drafts_[i], pieces_.back().tokens));
+    }
+    return true;
+  }
+
+ private:
+  // For each length the leftmost path: the first token of that depth, depth-first.
+  void find_paths() {
+    std::vector<std::vector<uint32_t>> children(drafts_.size());
+    for (uint32_t i = 1; i < drafts_.size(); ++i) children[workload_.parent[i - 1]].push_back(i);
+    std::vector<std::vector<uint32_t>> next = {{0}};
+    std::vector<uint32_t> path;  // to where the search is
+    paths_ = {{}};
+    while (!next.empty()) {
+      if (next.back().empty()) {
+        next.pop_back();
+        if (!path.empty()) path.pop_back();
+        continue;
+      }
+      const uint32_t token = next.back().front();
+      next.back().erase(next.back().begin());
+      path.push_back(token);
+      if (path.size() == paths_.size()) paths_.push_back(path);
+      next.push_back(children[token]);
+    }
+  }
+
+  // Keeps `n` tokens of the draft, from its root on. What lies in panels of the draft's own moves
+  // behind what is known.
+  Result<void> keep(int32_t n) {
+    const std::vector<uint32_t>& path = paths_[n];
+    from_.clear();
+    for (const uint32_t token : path) {
+      from_.push_back(tree_.slot(drafts_[token], tree_.length(drafts_[token]) - 1));
+    }
+    for (const SeqId seq : drafts_ | std::views::drop(1) | std::views::reverse) drop(tree_, seq);
+    const SeqId known = drafts_[0];
+    const Position begin = tree_.length(known) - 1;
+    if (n == 0) {
+      tree_.truncate(known, begin);
+      return {};
+    }
+    kept_.clear();
+    to_.clear();
+    for (const uint32_t token : path | std::views::drop(1)) kept_.push_back(tokens_[token]);
+    BANYAN_TRY(tree_.extend(known, kept_));
+    for (int32_t i = 0; i < n; ++i) to_.push_back(tree_.slot(known, begin + i));
+    pool_.copy(std::span(from_).subspan(1), std::span(to_).subspan(1));
+    return {};
+  }
+
+  PanelPool& pool_;
+  KvTree& tree_;
+  SpecWorkload workload_;
+  int64_t steps_;
+  int64_t step_ = 0;
+  std::vector<SeqId> drafts_;  // by token; the root's is that of all that is known
+  std::vector<TokenId> tokens_;
+  std::vector<std::vector<uint32_t>> paths_;  // by length
+  std::vector<KvSlot> from_;
+  std::vector<KvSlot> to_;
+  std::vector<TokenId> kept_;
+};
+
+// More than any step of the replay can hold.
+uint64_t panel_bound(const TreeWorkload& workload) {
+  const auto of_node = [](uint64_t tokens) { return tokens / kPanelTokens + 2; };
+  if (const auto* spec = std::get_if<SpecWorkload>(&workload)) {
+    const auto kept = std::accumulate(spec->accept.begin(), spec->accept.end(), uint64_t{0});
+    return of_node(spec->prompt + kept + 1) + spec->parent.size();
+  }
+  const auto& tree = std::get<TraceTree>(workload);
+  uint64_t panels = of_node(tree.prompt);
+  for (const int32_t tokens : tree.len) panels += of_node(tokens);
+  return panels;
+}
+
+}  // namespace
+
+Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::optional<int> tree,
+                                     std::optional<int32_t> prompt) {
+  if (trace.topologies.empty()) {
+    const int place = tree.value_or(0);
+    if (place < 0 || static_cast<size_t>(place) >= trace.trees.size()) {
+      return bad_input(fmt::format("--tree is {}, expected a place from 0 to {}", place,
+                                   trace.trees.size() - 1));
+    }
+    TraceTree chosen = trace.trees[place];
+    chosen.prompt = prompt.value_or(chosen.prompt);
+    return TreeWorkload(std::move(chosen));
+  }
+  const auto topology = trace.topologies.find(tree.value_or(0));
+  if (topology == trace.topologies.end()) {
+    return bad_input(fmt::format("--tree is {}, expected the size of a topology: {}",
+                                 tree.value_or(0),
+                                 fmt::join(trace.topologies | std::views::keys, ", ")));
+  }
+  const SpecRecord& record = trace.records.front();
+  if (!prompt && record.prompt == 0) {
+    return bad_input("record 0 does not say how long its prompt was; --prompt N does");
+  }
+  return TreeWorkload(
+      SpecWorkload{prompt.value_or(record.prompt), topology->second, record.accept});
+}
+
+Result<std::unique_ptr<TreeReplay>> start_replay(const TreeWorkload& workload, int64_t most_steps,
+                                                 PanelPool& pool, KvTree& tree) {
+  const auto length = std::visit([](const auto& any) { return any.prompt; }, workload);
+  const auto prompt = open_prompt(tree, length);
+  if (!prompt) return prompt.error();
+  std::unique_ptr<TreeReplay> replay;
+  if (const auto* drafts = std::get_if<SpecWorkload>(&workload)) {
+    replay = std::make_unique<SpecReplay>(*drafts, most_steps, pool, tree, *prompt);
+  } else {
+    const auto& shape = std::get<TraceTree>(workload);
+    replay = std::make_unique<ShapeReplay>(shape, most_steps, tree, *prompt);
+  }
+  return replay;
+}
+
+Result<TreeCounts> count_steps(const TreeWorkload& workload, int64_t most_steps) {
+  constexpr KvShape kSmallest{.n_layers = 1, .n_kv_heads = 1, .head_dim = 1};
+  auto pool = PanelPool::create(kSmallest, panel_bound(workload) * kSmallest.panel_bytes());
+  if (!pool) return pool.error();
+  KvTree tree(*pool);
+  const auto replay = start_replay(workload, most_steps, *pool, tree);
+  if (!replay) return replay.error();
+  TreeCounts counts;
+  while (true) {
+    const auto more = (*replay)->next();
+    if (!more) return more.error();
+    if (!*more) break;
+    const auto pieces = (*replay)->pieces();
+    ++counts.steps;
+    counts.queries += static_cast<int64_t>(pieces.size());
+    counts.n_tree_sum += tree.positions();
+    for (const Piece& piece : pieces) counts.path_sum += tree.length(piece.seq);
+    counts.most_rows = std::max(counts.most_rows, static_cast<uint32_t>(pieces.size()));
+  }
+  counts.most_panels = static_cast<uint32_t>(pool->peak_bytes() / pool->panel_bytes());
+  return counts;
+}
+
+}  // namespace banyan
