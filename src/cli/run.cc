@@ -88,10 +88,14 @@ void print_figures(const Reply& reply, const RunOptions& o, double load_ms, cons
   log_line(LogLevel::kInfo, log_level(o.common),
            fmt::format(
                "loaded in {:.0f} ms; prompt {} tokens in {:.0f} ms ({:.0f}/s); answer {} "
-               "tokens at {:.1f}/s; compute {}, KV {}",
+               "tokens at {:.1f}/s{}; compute {}, KV {}",
                load_ms, reply.prompt_tokens, reply.prompt_ms, per_second(computed, reply.prompt_ms),
                reply.tokens.size(),
                per_second(std::max<double>(0, double(reply.tokens.size()) - 1), reply.predicted_ms),
+               reply.speculation.drafted == 0
+                   ? ""
+                   : fmt::format(", {} of {} drafted ones accepted", reply.speculation.accepted,
+                                 reply.speculation.drafted),
                o.common.compute, reply.kv_exact ? "exact" : "approximate (q8_0)"));
   log_line(LogLevel::kInfo, log_level(o.common), memory_sentence(engine.memory()));
 }

@@ -56,8 +56,7 @@ void DraftModel::draft(std::span<const Asked> asked, FunctionRef<bool(double, do
       return true;
     });
     if (first) {
-      const size_t share =
-          std::max<size_t>(1, steps_.max_rows() / std::max<size_t>(1, going_.size()));
+      const size_t share = max_rows() / std::max<size_t>(1, going_.size());
       std::erase_if(going_, [&](const Asked* one) { return !catch_up(*one, share); });
     }
     if (!going_.empty() && !step()) return;
@@ -80,29 +79,30 @@ void DraftModel::settle(const Asked& asked) {
   text.drafted_.clear();
   text.levels_.clear();
   // The last token is always computed: its logits are wanted.
-  const size_t kept = std::min(text.base_ + right, asked.tokens.size() - 1);
-  if (static_cast<size_t>(tree_.length(text.seq_)) > kept) {
-    tree_.truncate(text.seq_, static_cast<int32_t>(kept));
-  }
+  const auto kept = static_cast<int32_t>(std::min(text.base_ + right, asked.tokens.size() - 1));
+  if (tree_.length(text.seq_) <= kept) return;
+  // Another text may have begun on what was drafted for this one.
+  NodeId cut = tree_.leaf(text.seq_);
+  while (tree_.node(cut).begin > kept) cut = tree_.node(cut).parent;
+  if (tree_.node(cut).users > 1) return close(text);
+  tree_.truncate(text.seq_, kept);
 }
 
-// Computes what the text has, but for at most `most_left` tokens. False where that cannot be.
+// Computes what the text has, but for at most `most_left` tokens. False where that cannot be, or
+// takes another step: those who decode must not wait for a long prompt.
 bool DraftModel::catch_up(const Asked& asked, size_t most_left) {
   Text& text = *asked.text;
   if (text.seq_ == kNoSequence) {
     const auto matchable = static_cast<int32_t>(asked.tokens.size() - 1);
     text.seq_ = tree_.open(asked.tokens, matchable, {.salt = asked.salt}).seq;
   }
-  for (;;) {
-    const int32_t length = tree_.length(text.seq_);
-    const auto rest = asked.tokens.subspan(length);
-    if (rest.size() <= most_left) return true;
-    const Piece piece{
-        text.seq_, rest.first(std::min<size_t>(rest.size() - 1, steps_.max_rows())), {}};
-    if (steps_.run({&piece, 1})) continue;
-    give_up(text, length);
-    return false;
-  }
+  const int32_t length = tree_.length(text.seq_);
+  const auto rest = asked.tokens.subspan(length);
+  if (rest.size() <= most_left) return true;
+  const Piece piece{text.seq_, rest.first(std::min(rest.size() - 1, max_rows())), {}};
+  if (steps_.run({&piece, 1})) return piece.tokens.size() + most_left >= rest.size();
+  give_up(text, length);
+  return false;
 }
 
 // One token more for each text that goes on. False where that cannot be.

@@ -63,6 +63,7 @@ class DraftModel {
   uint64_t activation_bytes() const { return steps_.activation_bytes(); }
 
  private:
+  size_t max_rows() const { return static_cast<size_t>(steps_.max_rows()); }
   void settle(const Asked& asked);
   bool catch_up(const Asked& asked, size_t most_left);
   bool step();

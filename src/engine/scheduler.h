@@ -115,7 +115,8 @@ class Scheduler {
   Speculation speculation_;
   DraftModel* draft_model_;
   StepTimeModel time_;
-  StepTimeModel decode_time_;  // of steps that only decode: what a drafted row costs
+  // Of steps that only decode, whose few rows cost more than a prompt's: what drafts may cost.
+  StepTimeModel decode_time_{{4, 1, 1, 0.3}};
   RequestId next_id_ = 1;
   std::map<RequestId, Job> jobs_;
   std::vector<Stream*> waiting_;  // by request and answer

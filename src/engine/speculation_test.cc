@@ -27,10 +27,11 @@ std::string changed_model(const TempFolder& folder, const std::string& path,
   return folder.write(path, bytes);
 }
 
-// One that is right more often than not: its last block's output is lost.
+// One that is right more often than not: a part of its last block's output is lost.
 std::string worse_model(const TempFolder& folder) {
-  return changed_model(folder, "worse.gguf", "blk.2.ffn_down.weight",
-                       [](std::span<char> bytes) { std::ranges::fill(bytes, 0); });
+  return changed_model(folder, "worse.gguf", "blk.2.ffn_down.weight", [](std::span<char> bytes) {
+    std::ranges::fill(bytes.first(bytes.size() / 8), 0);
+  });
 }
 
 EngineOptions plain(EngineOptions options) {
@@ -39,14 +40,20 @@ EngineOptions plain(EngineOptions options) {
   return options;
 }
 
+// Lets the answer repeat itself: it has four tokens to choose from.
+void few_words(Request& request) {
+  for (TokenId token = 40; token < 44; ++token) request.sampler.logit_bias.emplace_back(token, 100);
+}
+
 // Prompts that repeat themselves and each other, so that there is much to draft and much of it is
-// wrong.
-Request any_request(std::mt19937& random, int max_tokens) {
+// wrong. `comes_round`: answers may, too.
+Request any_request(std::mt19937& random, int max_tokens, bool comes_round) {
   const auto pick = [&](int n) { return static_cast<int>(random() % n); };
   std::vector<TokenId> prompt = tokens_from(0, std::array{5, 40, 77}[pick(3)]);
   for (int i = pick(4); i > 0; --i) prompt = joined(prompt, tokens_from(pick(3), 1 + pick(30)));
   Request request = sampled(prompt, pick(max_tokens), random());
-  request.sampler.temperature = std::array{0.0F, 0.3F, 1.0F}[pick(3)];
+  request.sampler.temperature = std::array{0.0F, 0.0F, 0.3F, 1.0F}[pick(4)];
+  if (comes_round && pick(4) > 0) few_words(request);
   if (pick(4) == 0) request.sampler.repeat_penalty = 1.2F;
   if (pick(4) == 0) request.ignore_eos = false;
   if (pick(4) == 0) request.stop = {"a", "the"};
@@ -81,7 +88,7 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
     bool more = true;
     while (more || requests.size() < 30) {
       for (int i = static_cast<int>(random() % 3); i > 0 && requests.size() < 30; --i) {
-        const Request request = any_request(random, tight ? 120 : 40);
+        const Request request = any_request(random, 120, speculation != Speculation::kDraft);
         const auto id = engine->submit(request);
         ASSERT_TRUE(id.has_value()) << id.error().message;
         requests[*id] = request;
@@ -120,16 +127,20 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
       }
     }
     if (speculation != Speculation::kAuto) {  // which asks the clock
-      EXPECT_GT(sum.accepted, 50);
-      EXPECT_GT(sum.drafted - sum.accepted, 50);
+      EXPECT_GT(sum.accepted, 10);
+      EXPECT_GT(sum.drafted - sum.accepted, 10);
     }
     EXPECT_EQ(preemptions > 0, tight);
     expect_nothing_held(*engine);
   }
 }
 
-// A prompt for which the tiny model's greedy answer comes round.
-Request round_and_round(int max_tokens) { return greedy(tokens_from(2, 30), max_tokens); }
+// An answer that comes round, again and again.
+Request round_and_round(int max_tokens) {
+  Request request = greedy(tokens_from(2, 30), max_tokens);
+  few_words(request);
+  return request;
+}
 
 TEST(Speculation, TakesFewerStepsWhereTextComesRound) {
   EngineOptions options = tiny_options();
@@ -221,14 +232,19 @@ TEST(Speculation, AModelThatDraftsForItselfIsAlwaysRight) {
   options.speculation = Speculation::kDraft;
   options.draft_model_path = options.model_path;
   const auto engine = open(options);
-  for (const int first : {1, 60}) {
-    const Request request = greedy(tokens_from(first, 90), 64);
+  int whole = 0;
+  for (int first = 0; first < 100; first += 10) {
+    Request request = greedy(tokens_from(first, 90), 64);
+    request.ignore_eos = false;  // which the model that drafts knows nothing of
     const Reply found = *engine->generate(request);
     expect_same(found, alone(plain(options), request), "greedy");
+    if (found.tokens.size() < 64) continue;
+    ++whole;
     EXPECT_EQ(found.speculation.accepted, found.speculation.drafted);
     EXPECT_EQ(found.speculation.accepted + found.speculation.steps, 63);
-    EXPECT_LT(found.speculation.steps, 20);
+    EXPECT_LT(found.speculation.steps, 32);
   }
+  EXPECT_GT(whole, 2);
 }
 
 TEST(Speculation, ADraftModelsKvCountsInTheBudget) {

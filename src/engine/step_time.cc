@@ -44,9 +44,9 @@ void StepTimeModel::solve() {
   std::array<Vector, kTerms> a = products_;
   Vector b = times_;
   for (size_t i = 0; i < kTerms; ++i) {
-    const double weight = kTrust / (kPrior[i] * kPrior[i]);
+    const double weight = kTrust / (assumed_[i] * assumed_[i]);
     a[i][i] += weight;
-    b[i] += weight * kPrior[i];
+    b[i] += weight * assumed_[i];
   }
   // Gauss; the matrix is symmetric and positive, so that no pivot is zero.
   for (size_t i = 0; i < kTerms; ++i) {

@@ -20,18 +20,22 @@ struct StepShape {
 
 class StepTimeModel {
  public:
+  // Milliseconds of any step, for each row, and for each thousand decode and prompt pairs: assumed
+  // until steps tell.
+  using Vector = std::array<double, 4>;
+  static constexpr Vector kPrior = {5, 0.5, 1, 0.3};  // a small model on two cores
+  explicit StepTimeModel(const Vector& assumed = kPrior) : assumed_(assumed), ms_(assumed) {}
+
   void observe(const StepShape& shape, double ms);
   double predict_ms(const StepShape& shape) const;
 
  private:
-  static constexpr size_t kTerms = 4;
-  using Vector = std::array<double, kTerms>;
+  static constexpr size_t kTerms = std::tuple_size_v<Vector>;
   static Vector terms(const StepShape& shape);
   void solve();
 
-  // Milliseconds: of any step, for each row, for each thousand pairs. A small model on two cores.
-  static constexpr Vector kPrior = {5, 0.5, 1, 0.3};
-  Vector ms_ = kPrior;
+  Vector assumed_;
+  Vector ms_;
   std::array<Vector, kTerms> products_{};  // of the terms, weighed
   Vector times_{};                         // of the terms and the time, weighed
 };
