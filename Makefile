@@ -76,7 +76,7 @@ coverage: model build/setup/coverage build/coverage/build.ninja
 	@gcovr --root . --filter src/ --exclude '.*_test\.cc' build/coverage
 
 .PHONY: lint format
-lint: build/setup/lint build/release/build.ninja
+lint: build/setup/lint build/release/build.ninja build/fuzz/build.ninja
 	@tools/lint
 format: clang-format
 	@tools/format

@@ -19,7 +19,7 @@ constexpr uint64_t kPanelBytes = 12288;  // of the tiny model in f32
 constexpr double kScale = 1.0 / 16;
 constexpr int kBlock = 32;  // tokens of a block at that scale
 
-constexpr auto always = [](const ServeProgress& /*progress*/) { return true; };
+constexpr auto kAlways = [](const ServeProgress& /*progress*/) { return true; };
 
 EngineOptions options_with(bool retention) {
   EngineOptions options = tiny_options();
@@ -174,7 +174,7 @@ TEST(ServeBench, HitsAreTheBlocksThatEarlierRequestsHad) {
     const auto workload = trace_workload(trace, kScale, 1);
     // One after another.
     const auto engine = open(options_with(true));
-    const ServeFigures figures = replay(*engine, workload, 1, always);
+    const ServeFigures figures = replay(*engine, workload, 1, kAlways);
     ASSERT_EQ(figures.served.size(), trace.size());
     EXPECT_EQ(figures.batch_peak, 1U);
     int want = 0;
@@ -202,7 +202,7 @@ TEST(ServeBench, HitsAreTheBlocksThatEarlierRequestsHad) {
 TEST(ServeBench, WithoutRetentionNothingIsLeftForLaterRequests) {
   const auto workload = trace_workload(conversations(4, 40), kScale, 1);
   const auto engine = open(options_with(false));
-  const ServeFigures figures = replay(*engine, workload, 1, always);
+  const ServeFigures figures = replay(*engine, workload, 1, kAlways);
   ASSERT_EQ(figures.served.size(), workload.size());
   int most = 0;
   for (const Served& served : figures.served) {
@@ -220,7 +220,7 @@ TEST(ServeBench, WithoutRetentionHitsComeFromRequestsThatAreAliveTogether) {
   const auto trace = conversations(5, 60);
   const auto workload = trace_workload(trace, kScale, 1);
   const auto engine = open(options_with(false));
-  const ServeFigures figures = replay(*engine, workload, kAtOnce, always);
+  const ServeFigures figures = replay(*engine, workload, kAtOnce, kAlways);
   ASSERT_EQ(figures.served.size(), trace.size());
   EXPECT_LE(figures.batch_peak, kAtOnce);
   std::vector<size_t> completed_at(trace.size());
@@ -253,7 +253,7 @@ TEST(ServeBench, AllAtOnceShareWhatIsComputedOnce) {
   const auto workload = poisson_workload(shape);
   for (const bool retention : {false, true}) {
     const auto engine = open(options_with(retention));
-    const ServeFigures figures = replay(*engine, workload, 0, always);
+    const ServeFigures figures = replay(*engine, workload, 0, kAlways);
     ASSERT_EQ(figures.served.size(), 30U);
     EXPECT_EQ(figures.batch_peak, 30U);
     const ServeSummary sum = summarize(figures);
@@ -284,7 +284,7 @@ TEST(ServeBench, RequestsAreNotServedBeforeTheyComeAndWaitingIsNoWork) {
   }
   // Who waits outside is late from its arrival on.
   workload = {{0, 4, {{4, 20}}}, {0, 4, {{5, 20}}}};
-  const ServeFigures queued = replay(*engine, workload, 1, always);
+  const ServeFigures queued = replay(*engine, workload, 1, kAlways);
   ASSERT_EQ(queued.served.size(), 2U);
   EXPECT_GT(queued.served[1].first_token_ms, queued.served[0].latency_ms);
 }
@@ -295,7 +295,7 @@ TEST(ServeBench, WhatDoesNotFitIsCountedAndTheOthersGoOn) {
   const std::vector<ServeRequest> workload = {
       {0, 5, {{1, 60}}}, {0, 4, {{2, 60}}}, {0, 1, {{3, 1 << 30}}}, {0, 1 << 30, {{4, 1}}}};
   auto engine = open(options);
-  ServeFigures figures = replay(*engine, workload, 0, always);
+  ServeFigures figures = replay(*engine, workload, 0, kAlways);
   EXPECT_EQ(figures.refused, 3U);
   ASSERT_EQ(figures.served.size(), 1U);
   EXPECT_EQ(figures.served[0].request, 1U);
@@ -305,7 +305,7 @@ TEST(ServeBench, WhatDoesNotFitIsCountedAndTheOthersGoOn) {
   options.kv_budget_bytes = 5 * kPanelBytes;  // 80 tokens
   engine = open(options);
   figures =
-      replay(*engine, {{{0, 1, {{1, 81}}}, {0, 60, {{2, 30}}}, {0, 40, {{3, 30}}}}}, 0, always);
+      replay(*engine, {{{0, 1, {{1, 81}}}, {0, 60, {{2, 30}}}, {0, 40, {{3, 30}}}}}, 0, kAlways);
   EXPECT_EQ(figures.refused, 1U);
   EXPECT_EQ(figures.failed, 1U) << "its answer was cut short";
   ASSERT_EQ(figures.served.size(), 1U);

@@ -223,7 +223,8 @@ class Simulation {
   };
 
   void pin(SeqId seq) {
-    Pinned& pinned = pins_.emplace_back(tree_.pin(seq), live_.at(seq));
+    pins_.push_back({tree_.pin(seq), live_.at(seq), {}});
+    Pinned& pinned = pins_.back();
     for (Position p = 0; p < Position(pinned.past.tokens.size()); ++p) {
       pinned.slots.push_back(&written(seq, p) - written_.data());
     }

@@ -26,7 +26,7 @@ TEST(BatchLine, ReadsBothRoutes) {
 }
 
 TEST(BatchLine, WrongLinesKeepTheirIdWhereItCanBeRead) {
-  const auto refuses = [](const std::string& line, std::optional<std::string> id, int status,
+  const auto refuses = [](const std::string& line, const std::optional<std::string>& id, int status,
                           const std::string& place) {
     const BatchLine read = read_batch_line(line, kVocabulary);
     EXPECT_EQ(read.custom_id, id) << line.substr(0, 80);

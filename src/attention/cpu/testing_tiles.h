@@ -98,7 +98,7 @@ class EmulatedTiles {
     return kTile < bf16::kB ? state_.rows : bf16::kTileSide;
   }
 
-  static inline thread_local State state_{};
+  static inline thread_local State state_{};  // NOLINT(readability-identifier-naming): a member
 };
 
 }  // namespace banyan::testing
