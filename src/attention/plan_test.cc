@@ -325,7 +325,7 @@ TEST(Plan, CoversEveryVisibleRowKeyAndHeadExactlyOnce) {
       const DeviceDescription device{.n_workers = 1 + int(random() % 40),
                                      .prefill_row_tile = 1 + int(random() % 70),
                                      .deterministic = deterministic,
-                                     .block = 1 + int(random() % 200),
+                                     .block = 16 + int(random() % 200),
                                      .costs = {.item = seed % 2 == 0 ? 500.0 : 0.0}};
       for (const PlanMethod method : kMethods) {
         SCOPED_TRACE(::testing::Message() << "seed " << seed << " " << name(method) << " "

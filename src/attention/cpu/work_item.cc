@@ -158,7 +158,7 @@ class BlockReader {
         v_convert_(shape_.head_dim % kPanelTokens != 0 ||
                    (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
         bf16_(suits_bf16(call, part, n_rows, row_pos) ? call.bf16 : nullptr),
-        fetches_ahead_(n_rows <= kTileRows),
+        fetches_ahead_(n_rows < kPackingRows),
         scratch_(scratch) {}
 
   // The block that begins at `begin`; blocks are asked for in order, none left out.

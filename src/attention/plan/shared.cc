@@ -12,6 +12,11 @@
 namespace banyan {
 namespace {
 
+// KV heads for each worker from which they keep workers evenly busy: with items of whole trees, and
+// with nodes that are not cut.
+constexpr uint64_t kHeadsForWholeTrees = 8;
+constexpr uint64_t kHeadsForWholeNodes = 4;
+
 // Passes of an executor, each of which reads the KV.
 uint32_t passes(uint32_t rows, uint32_t heads, const DeviceDescription& device) {
   return (rows * heads + device.pass_rows - 1) / device.pass_rows;
@@ -116,13 +121,18 @@ void append_apart(const TreeView& tree, uint64_t cost, int32_t step, const RowSh
 void append_packed(const TreeView& tree, uint64_t cost, const RowShape& shape,
                    const DeviceDescription& device, Plan& plan) {
   auto& notes = plan.scratch.nodes;
-  const uint64_t limit = item_cost_limit(cost, device);
+  // What an item of each KV head may cost, and a node in an item of its own.
+  const auto heads = static_cast<uint64_t>(shape.n_kv_heads);
+  const uint64_t whole = 2 * cost / heads;
+  const uint64_t even = item_cost_limit(cost, device);
+  const uint64_t limit = heads >= kHeadsForWholeTrees * device.n_workers ? whole : even;
+  const uint64_t node_limit = heads >= kHeadsForWholeNodes * device.n_workers ? whole : limit;
   PartialLists lists(plan);
   ItemPacker packer(tree, shape, device, plan);
-  // Whether it was packed; its partial is in `list` then.
-  const auto pack = [&](uint32_t node, RowRange rows, KvRange keys, uint32_t& list) {
+  // Whether it was packed, as what costs more than `most` is not; its partial is in `list` then.
+  const auto pack = [&](uint32_t node, RowRange rows, KvRange keys, uint64_t most, uint32_t& list) {
     if (packer.cost_with(rows, keys) > limit) packer.close();
-    if (packer.cost_of(rows, keys) > limit) return false;
+    if (packer.cost_of(rows, keys) > most) return false;
     list = lists.add_once(list, packer.add(node, rows, keys));
     return true;
   };
@@ -132,7 +142,10 @@ void append_packed(const TreeView& tree, uint64_t cost, const RowShape& shape,
     if (keys.empty()) return;
     const RowRange rows{tree.nodes[i].row_begin, tree.nodes[i].row_end};
     const KvRange seen = keys_in_window(tree, rows, keys, shape.window);
-    if (seen.empty() || pack(i, rows, seen, notes[i].partials)) return;
+    const bool one_pass = passes(rows.size(), heads_per_kv_head(shape), device) == 1;
+    if (seen.empty() || pack(i, rows, seen, one_pass ? node_limit : limit, notes[i].partials)) {
+      return;
+    }
     append_node(tree, i, keys, 0, limit, shape, device, plan);
   };
   uint32_t next_node = 0;
@@ -145,7 +158,7 @@ void append_packed(const TreeView& tree, uint64_t cost, const RowShape& shape,
     uint32_t list = leaf.partials;
     const bool is_done = keys.empty() && list != Covered::kNone;
     if (is_done ||
-        (!keys.empty() && are_few(rows, shape) && pack(sequence.leaf, rows, keys, list))) {
+        (!keys.empty() && are_few(rows, shape) && pack(sequence.leaf, rows, keys, limit, list))) {
       packer.finish_rows(rows, list);
       continue;
     }
