@@ -4,8 +4,8 @@
 
     bench/trees.py [THREADS] [--quick]
 
-One layer of 32 heads of 128, f16; 32 KV heads and 8. Reasoning: a recorded tree of thoughts, whole with its own prompt and 400 steps of it over
-longer ones. Speculation: every token of a draft tree is a row. Fans: one prompt, many answers. --quick: 40 steps of each. Needs `make build` and
+One layer of 32 heads of 128, f16; 32 KV heads and 8. Reasoning: the first 600 steps of a recorded tree of thoughts with its own prompt, and
+200 over longer ones. Speculation: every token of a draft tree is a row. Fans: one prompt, many answers. --quick: 40 steps of each. Needs `make build` and
 the traces in shared/data/traces beside the repository.
 """
 import json
@@ -32,8 +32,8 @@ def fan(folder, width):
 
 def workloads(folder, quick):
     """Name, name of the published figure or none, arguments."""
-    steps = ["--steps", "40"] if quick else []
-    some = ["--steps", "40" if quick else "400"]
+    steps = ["--steps", "40" if quick else "600"]
+    some = ["--steps", "40" if quick else "200"]
     drafts = ["--steps", "10" if quick else "20"]
     for name, file in (("sorting", "sorting128ToT"), ("keyword", "keywordToT")):
         trace = TRACES / f"{file}.trace.json"
