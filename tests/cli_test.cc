@@ -358,6 +358,7 @@ TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
   expect_refused("bench tree " + in_folder("none.json"), in_folder("none.json"));
   expect_refused("bench tree " + good + " --tree 1", good + ": --tree is 1");
   expect_refused("bench tree " + good + " --prompt 0", "--prompt");
+  expect_refused("bench tree " + good + " -m " + tiny_, "attention alone");
   expect_refused("bench tree " + good + " --steps 1.5", "--steps");
   expect_refused("bench tree " + good + " --method best", "--method");
   expect_refused("bench tree " + good + " --kv-heads 5", "--kv-heads");

@@ -52,6 +52,11 @@ Result<std::optional<int32_t>> number_or(const char* option, const std::string& 
 }
 
 Result<void> check_options(const TreeOptions& o) {
+  if (!o.common.model.empty() || !o.common.hub_model.empty()) {
+    return bad_input(
+        "a model was given, and bench tree replays attention alone, expected --heads, --kv-heads "
+        "and --head-dim of one instead");
+  }
   BANYAN_TRY(check_range("--heads", o.heads, 1, kMostHeads));
   BANYAN_TRY(check_range("--kv-heads", o.kv_heads, 1, kMostHeads));
   BANYAN_TRY(check_range("--head-dim", o.head_dim, 1, kMostHeadDim));
@@ -191,7 +196,8 @@ Command bench_tree_command() {
                   "which: a tree's place (default: 0), or a draft's number of tokens");
   app->add_option("--prompt", o->prompt, "own, or as many tokens as this (default: own)");
   app->add_option("--steps", o->steps, "all, or this many at most (default: all)");
-  app->add_option("--method", o->methods, "auto, paged or two-phase (default: auto,paged)")
+  app->add_option("--method", o->methods,
+                  "auto, paged, two-phase, node, node-chunk, flatten (default: auto,paged)")
       ->delimiter(',');
   app->add_option("--heads", o->heads, "query heads (default: 32)");
   app->add_option("--kv-heads", o->kv_heads, "KV heads (default: 8)");

@@ -207,7 +207,7 @@ void Scheduler::abandon(Job& job) {
   for (size_t i = job.streams.size(); i-- > 0;) {
     Stream& stream = *job.streams[i];
     if (stream.running) {
-      tree_.truncate(stream.seq, std::max(stream.matched, shared_with_others(stream)));
+      tree_.truncate(stream.seq, std::max(stream.matched, tree_.shared_length(stream.seq)));
     }
     close(stream);
   }
@@ -343,22 +343,11 @@ void Scheduler::open(Stream& stream) {
   tree_.reserve(stream.seq, most);
 }
 
-// Positions of a running one that another uses too.
-int32_t Scheduler::shared_with_others(const Stream& stream) {
-  int32_t end = 0;
-  path_.clear();
-  tree_.path(stream.seq, path_);
-  for (const NodeId id : path_) {
-    if (tree_.node(id).users > 1) end = tree_.node(id).end();
-  }
-  return end;
-}
-
 // Out of the line, or out of the running ones; with retention the KV stays as cache.
 void Scheduler::close(Stream& stream) {
   if (stream.running) {
     drop_draft(stream);
-    if (!retention_) tree_.truncate(stream.seq, shared_with_others(stream));
+    if (!retention_) tree_.truncate(stream.seq, tree_.shared_length(stream.seq));
     tree_.close(stream.seq);
     std::erase(running_, &stream);
   } else {

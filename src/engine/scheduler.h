@@ -88,7 +88,6 @@ class Scheduler {
   void prepare(Stream& stream);
   void open(Stream& stream);
   void close(Stream& stream);
-  int32_t shared_with_others(const Stream& stream);
   void wait(Stream& stream);
   void preempt(Stream& stream);
   int64_t committed_panels() const;

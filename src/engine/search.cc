@@ -123,7 +123,7 @@ Search::~Search() {
     if (engine_->options().retention) {
       engine_->tree().close(nodes_[i].seq);
     } else {
-      forget(nodes_[i].seq);
+      engine_->tree().drop(nodes_[i].seq);
     }
   }
 }
@@ -236,7 +236,7 @@ void Search::reclaim(size_t most) {
     detached_.pop_back();
     Node& node = nodes_[index];
     detached_.insert(detached_.end(), node.children.begin(), node.children.end());
-    if (node.seq != kNoSequence) forget(node.seq);
+    if (node.seq != kNoSequence) engine_->tree().drop(node.seq);
     if (node.work) std::erase(working_, index);
     Node next;
     next.generation = node.generation + 1;
@@ -244,15 +244,6 @@ void Search::reclaim(size_t most) {
     node = std::move(next);
     free_.push_back(index);
   }
-}
-
-// Ends a sequence, and what only it uses goes.
-void Search::forget(SeqId seq) {
-  KvTree& tree = engine_->tree();
-  NodeId id = tree.leaf(seq);
-  while (id != 0 && tree.node(id).users == 1) id = tree.node(id).parent;
-  tree.truncate(seq, tree.node(id).end());
-  tree.close(seq);
 }
 
 // --- what is asked -------------------------------------------------------------------------------

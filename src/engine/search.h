@@ -156,7 +156,6 @@ class Search {
   void append_path(uint32_t index, uint32_t above, std::vector<TokenId>& out) const;
   uint32_t new_node(uint32_t parent);
   void reclaim(size_t most);
-  void forget(SeqId seq);
 
   void gather();
   void prime(uint32_t index);

@@ -6,20 +6,11 @@
 
 #include <algorithm>
 #include <numeric>
-#include <ranges>
 
 #include "base/check.h"
 
 namespace banyan {
 namespace {
-
-// Ends a sequence, whose own positions nobody comes back for: their panels are free at once.
-void drop(KvTree& tree, SeqId seq) {
-  NodeId shared = tree.leaf(seq);
-  while (shared != 0 && tree.node(shared).users == 1) shared = tree.node(shared).parent;
-  tree.truncate(seq, tree.node(shared).end());
-  tree.close(seq);
-}
 
 Result<SeqId> open_prompt(KvTree& tree, int32_t tokens) {
   const SeqId seq = tree.open({}, 0).seq;
@@ -49,7 +40,7 @@ class ShapeReplay final : public TreeReplay {
   Result<bool> next() override {
     end_nodes();
     if (++step_ > most_steps_) {
-      for (const Leaf& leaf : live_) drop(tree_, leaf.seq);
+      for (const Leaf& leaf : live_) tree_.drop(leaf.seq);
       live_.clear();
     }
     pieces_.clear();
@@ -73,7 +64,7 @@ class ShapeReplay final : public TreeReplay {
       if (end_[leaf.node] != step_) {
         next_live_.push_back(leaf);
       } else if (children_[leaf.node].empty()) {
-        drop(tree_, leaf.seq);
+        tree_.drop(leaf.seq);
       } else {
         // The first goes on with its parent's sequence.
         for (const uint32_t child : children_[leaf.node]) {
@@ -113,7 +104,7 @@ class SpecReplay final : public TreeReplay {
     if (step_ > 0) BANYAN_TRY(keep(workload_.accept[step_ - 1]));
     pieces_.clear();
     if (step_ == steps_) {
-      drop(tree_, drafts_[0]);
+      tree_.drop(drafts_[0]);
       return false;
     }
     ++step_;
@@ -155,7 +146,7 @@ class SpecReplay final : public TreeReplay {
     for (const uint32_t token : path) {
       from_.push_back(tree_.slot(drafts_[token], tree_.length(drafts_[token]) - 1));
     }
-    for (const SeqId seq : drafts_ | std::views::drop(1) | std::views::reverse) drop(tree_, seq);
+    for (size_t i = drafts_.size(); i-- > 1;) tree_.drop(drafts_[i]);
     const SeqId known = drafts_[0];
     const Position begin = tree_.length(known) - 1;
     if (n == 0) {
@@ -164,7 +155,7 @@ class SpecReplay final : public TreeReplay {
     }
     kept_.clear();
     to_.clear();
-    for (const uint32_t token : path | std::views::drop(1)) kept_.push_back(tokens_[token]);
+    for (size_t i = 1; i < path.size(); ++i) kept_.push_back(tokens_[path[i]]);
     BANYAN_TRY(tree_.extend(known, kept_));
     for (int32_t i = 0; i < n; ++i) to_.push_back(tree_.slot(known, begin + i));
     pool_.copy(std::span(from_).subspan(1), std::span(to_).subspan(1));
@@ -213,9 +204,10 @@ Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::optional<int> 
   }
   const auto topology = trace.topologies.find(tree.value_or(0));
   if (topology == trace.topologies.end()) {
+    std::vector<uint32_t> sizes;
+    for (const auto& [size, parents] : trace.topologies) sizes.push_back(size);
     return bad_input(fmt::format("--tree is {}, expected the size of a topology: {}",
-                                 tree.value_or(0),
-                                 fmt::join(trace.topologies | std::views::keys, ", ")));
+                                 tree.value_or(0), fmt::join(sizes, ", ")));
   }
   const SpecRecord& record = trace.records.front();
   if (!prompt && record.prompt == 0) {

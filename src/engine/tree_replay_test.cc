@@ -300,6 +300,29 @@ TEST_F(PublishedTraces, EveryTreeCountsAsItsDefinitionSaysAndLeavesNothing) {
   }
 }
 
+// Of flatten with its blocks of 128: groups of rows that read a block, and rows of all groups.
+TEST_F(PublishedTraces, FlattenCutsThePublishedBlocks) {
+  const auto blocks = [](const TreeTrace& from) {
+    const TreeWorkload workload = *choose_workload(from, {}, {});
+    PanelPool pool = small_pool(count_steps(workload, kAll)->most_panels);
+    KvTree tree(pool);
+    StepView view(tree);
+    const auto replay = start_replay(workload, kAll, pool, tree).value();
+    Plan plan;
+    std::array<uint64_t, 2> sum{};
+    while (*replay->next()) {
+      view.update(replay->pieces());
+      make_plan(PlanMethod::kFlatten, view.tree(), {32, 8, 128},
+                {.n_workers = 2, .deterministic = false}, plan);
+      sum[0] += plan.items.size();
+      for (const Partial& partial : plan.partials) sum[1] += partial.row_end - partial.row_begin;
+    }
+    return sum;
+  };
+  EXPECT_EQ(blocks(trace("sorting128ToT")), (std::array<uint64_t, 2>{145752, 790774}));
+  EXPECT_EQ(blocks(trace("keywordToT")), (std::array<uint64_t, 2>{9772, 82974}));
+}
+
 TEST_F(PublishedTraces, EveryDraftIsReplayed) {
   const TreeTrace spec = trace("spec");
   for (const auto& [size, parent] : spec.topologies) {

@@ -123,7 +123,7 @@ Result<int32_t> read_topologies(const json& from, TreeTrace& trace) {
   if (!topologies.is_object() || topologies.empty()) return bad_input("it has no \"topologies\"");
   int32_t accepted = kMostTreeWidth;
   for (const auto& [key, parents] : topologies.items()) {
-    const auto wrong = [&](const Error& error) {
+    const auto wrong = [&key = key](const Error& error) {
       return in(fmt::format("topology {}", printable(key, 20)), error);
     };
     uint32_t size = 0;

@@ -171,6 +171,12 @@ void KvTree::truncate(SeqId seq, int32_t length) {
 
 int32_t KvTree::length(SeqId seq) const { return nodes_[sequence(seq).leaf].end(); }
 
+int32_t KvTree::shared_length(SeqId seq) const {
+  NodeId shared = sequence(seq).leaf;
+  while (shared != kRoot && nodes_[shared].users == 1) shared = nodes_[shared].parent;
+  return nodes_[shared].end();
+}
+
 KvSlot KvTree::slot(SeqId seq, Position position) const {
   const Node* node = &nodes_[sequence(seq).leaf];
   BANYAN_CHECK(position >= 0 && position < node->end(), "a position of the sequence");

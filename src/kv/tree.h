@@ -136,6 +136,16 @@ class KvTree {
 
   int32_t length(SeqId seq) const;  // positions, the extended ones included
 
+  // Of these the first that other live sequences have too: truncate() may go down to here. O(nodes
+  // of its own).
+  int32_t shared_length(SeqId seq) const;
+
+  // Ends the sequence as close() does, but what only it used is not kept for later ones.
+  void drop(SeqId seq) {
+    truncate(seq, shared_length(seq));
+    close(seq);
+  }
+
   // Where a position in [0, length) lies. O(1) in the last node of the path, which holds the newest
   // tokens; else one step for each node above it.
   KvSlot slot(SeqId seq, Position position) const;

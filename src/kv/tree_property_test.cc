@@ -276,6 +276,8 @@ class Simulation {
   void fork(SeqId seq) {
     const SeqId second = tree_.fork(seq);
     ASSERT_TRUE(live_.emplace(second, live_.at(seq)).second);
+    ASSERT_EQ(tree_.shared_length(seq), tree_.length(seq));
+    ASSERT_EQ(tree_.shared_length(second), tree_.length(seq));
   }
 
   // Down to where another live sequence may have positions in common: those must stay.
@@ -285,6 +287,7 @@ class Simulation {
     for (const auto& [other, its] : live_) {
       if (other != seq) shared = std::max(shared, common_prefix(past.tokens, its.tokens));
     }
+    ASSERT_LE(tree_.shared_length(seq), shared);
     const int32_t length = shared + static_cast<int32_t>(below(past.tokens.size() - shared + 1));
     ever_.push_back(past);
     tree_.truncate(seq, length);
@@ -296,7 +299,11 @@ class Simulation {
   void close(SeqId seq) {
     ever_.push_back(live_.at(seq));
     live_.erase(seq);
-    tree_.close(seq);
+    if (mix_.truncates && below(3) == 0) {
+      tree_.drop(seq);
+    } else {
+      tree_.close(seq);
+    }
   }
 
   static constexpr uint64_t kSeed = 0xcbf29ce484222325;
