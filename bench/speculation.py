@@ -60,11 +60,14 @@ def measure(args, prompts, kinds, folder):
     for number, (prompt, options) in enumerate(prompts):
         file = folder / f"{number}.txt"
         file.write_text(prompt, encoding="utf-8")
-        rounds = [[answer(args, file, options, kind) for kind in kinds] for _ in range(args.rounds)]
-        for index, kind in enumerate(kinds):
-            speeds = [one[index]["timings"]["predicted_per_second"] for one in rounds]
-            ratios = [one[index]["timings"]["predicted_per_second"] / one[0]["timings"]["predicted_per_second"] for one in rounds]
-            facts = rounds[-1][index]["speculation"]
+        rounds = []
+        for turn in range(args.rounds):
+            order = [kinds[(turn + i) % len(kinds)] for i in range(len(kinds))]
+            rounds.append({kind: answer(args, file, options, kind) for kind in order})
+        for kind in kinds:
+            speeds = [one[kind]["timings"]["predicted_per_second"] for one in rounds]
+            ratios = [speed / one["off"]["timings"]["predicted_per_second"] for speed, one in zip(speeds, rounds)]
+            facts = rounds[-1][kind]["speculation"]
             found[kind].append((statistics.median(speeds), statistics.median(ratios), 1 + facts["accepted"] / max(1, facts["steps"]),
                                 facts["accepted"] / max(1, facts["drafted"])))
     return {kind: [statistics.median(column) for column in zip(*values)] for kind, values in found.items()}
