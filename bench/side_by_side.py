@@ -19,6 +19,7 @@ import subprocess
 import sys
 
 import chunk_attention
+import speculation
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BANYAN = ROOT / "build" / "banyan"
@@ -240,6 +241,7 @@ the better of its flash-attention settings, compiled for the instruction set nam
         # What was measured so far stands, should the rest be interrupted.
         (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
     parts.append(chunk_attention.section(args.threads))
+    parts.append(speculation.section(args.threads))
     (ROOT / "docs" / "benchmarks.md").write_text("".join(parts), encoding="utf-8")
 
 

@@ -60,29 +60,23 @@ def measure(args, prompts, kinds, folder):
     for number, (prompt, options) in enumerate(prompts):
         file = folder / f"{number}.txt"
         file.write_text(prompt, encoding="utf-8")
-        rounds = [[answer(args, file, options, kind) for kind in kinds] for _ in range(args.rounds)]
-        for index, kind in enumerate(kinds):
-            speeds = [one[index]["timings"]["predicted_per_second"] for one in rounds]
-            ratios = [one[index]["timings"]["predicted_per_second"] / one[0]["timings"]["predicted_per_second"] for one in rounds]
-            facts = rounds[-1][index]["speculation"]
+        rounds = []
+        for turn in range(args.rounds):
+            order = [kinds[(turn + i) % len(kinds)] for i in range(len(kinds))]
+            rounds.append({kind: answer(args, file, options, kind) for kind in order})
+        for kind in kinds:
+            speeds = [one[kind]["timings"]["predicted_per_second"] for one in rounds]
+            ratios = [speed / one["off"]["timings"]["predicted_per_second"] for speed, one in zip(speeds, rounds)]
+            facts = rounds[-1][kind]["speculation"]
             found[kind].append((statistics.median(speeds), statistics.median(ratios), 1 + facts["accepted"] / max(1, facts["steps"]),
                                 facts["accepted"] / max(1, facts["drafted"])))
     return {kind: [statistics.median(column) for column in zip(*values)] for kind, values in found.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--texts", type=pathlib.Path, default=ROOT.parent / "shared" / "data" / "texts")
-    parser.add_argument("--sets", default="", help="parts of names, separated by commas; all if empty")
-    parser.add_argument("--model", default="")
-    parser.add_argument("--draft", default="")
-    parser.add_argument("--deterministic", action="store_true")
-    args = parser.parse_args()
+def table(args):
     kinds = ["off", "lookup", "auto"] + (["draft"] if args.draft else [])
-    print("| set | plain, tokens/s | " + " | ".join(f"{kind}, x plain | tokens a step | accepted" for kind in kinds[1:]) + " |")
-    print("|---|" + "---:|" * (1 + 3 * (len(kinds) - 1)))
+    yield "| set | plain, tokens/s | " + " | ".join(f"{kind}, x plain | tokens a step | accepted" for kind in kinds[1:]) + " |"
+    yield "|---|" + "---:|" * (1 + 3 * (len(kinds) - 1))
     with tempfile.TemporaryDirectory() as folder:
         for name, prompts in prompt_sets(args.texts).items():
             if args.sets and not any(part in name for part in args.sets.split(",")):
@@ -91,8 +85,31 @@ def main():
                 prompts = [(prompt, [*options, "--deterministic"]) for prompt, options in prompts]
             found = measure(args, prompts, kinds, pathlib.Path(folder))
             cells = [f"{ratio:.2f} x | {steps:.2f} | {100 * share:.0f} %" for _, ratio, steps, share in list(found.values())[1:]]
-            print(f"| {name} | {found['off'][0]:.0f} | " + " | ".join(cells) + " |", flush=True)
+            yield f"| {name} | {found['off'][0]:.0f} | " + " | ".join(cells) + " |"
+
+
+def parse(words=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--texts", type=pathlib.Path, default=ROOT.parent / "shared" / "data" / "texts")
+    parser.add_argument("--sets", default="", help="parts of names, separated by commas; all if empty")
+    parser.add_argument("--model", default="")
+    parser.add_argument("--draft", default="")
+    parser.add_argument("--deterministic", action="store_true")
+    return parser.parse_args(words)
+
+
+def section(threads):
+    """The part of docs/benchmarks.md; empty where the shared texts are not there."""
+    args = parse(["--threads", str(threads)])
+    if not args.texts.exists():
+        return ""
+    return "\n".join(["\n## Speculation\n",
+                      f"{TOKENS} tokens each, medians of three prompts. Sets that are copied repeat what was there, the others do not have to.\n",
+                      *table(args)]) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    for line in table(parse()):
+        print(line, flush=True)
