@@ -4,6 +4,7 @@
 // the texts with the fewest visible mistakes stay. Draws the tree: sort_digits MODEL DIGITS
 #include <algorithm>
 #include <banyan/banyan.hpp>
+#include <cstdlib>
 #include <iostream>
 
 namespace {
@@ -27,15 +28,16 @@ T value_of(banyan::Result<T> result) {
   std::exit(1);
 }
 
-// What can be seen of a sorted text that has only begun: steps down, and digits that come too
-// often.
+// What can be seen of a sorted text that has only begun: steps down, digits that come too often,
+// and those that were passed over.
 int mistakes(const std::string& given, const std::string& sorted) {
   int n = 0;
   for (std::size_t i = 1; i < sorted.size(); ++i) n += sorted[i] < sorted[i - 1] ? 1 : 0;
   for (char digit = '0'; digit <= '9'; ++digit) {
     const auto had = std::count(given.begin(), given.end(), digit);
     const auto has = std::count(sorted.begin(), sorted.end(), digit);
-    n += static_cast<int>(std::max<std::ptrdiff_t>(0, has - had));
+    const bool is_passed = !sorted.empty() && digit < sorted.back();
+    n += static_cast<int>(is_passed ? std::abs(has - had) : std::max<std::ptrdiff_t>(0, has - had));
   }
   return n;
 }

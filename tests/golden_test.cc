@@ -6,6 +6,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "engine/search_policies.h"
 #include "golden.h"
 
 namespace banyan {
@@ -150,6 +151,40 @@ TEST(Golden, StoriesGreedyTextByteForByte) {
   const auto reply = engine->generate(request);
   ASSERT_TRUE(reply.has_value()) << reply.error().message;
   EXPECT_EQ(("Once upon a time" + reply->text).substr(0, want.size()), want);
+}
+
+TEST(Golden, BeamsAreThoseOfTransformers) {
+  const json golden = read_json(test_data("golden/llama/beams.json"));
+  const auto engine = open_or_fail(exact_options(test_data("golden/llama/model.gguf")));
+  ASSERT_NE(engine, nullptr);
+  int n_ended = 0;
+  for (const json& test_case : golden["cases"]) {
+    BeamParams params;
+    params.width = test_case["beams"];
+    params.length_penalty = test_case["length_penalty"];
+    params.max_tokens = test_case["max_tokens"];
+    const std::string early_stop = test_case["early_stop"];
+    params.early_stop = early_stop == "at-once" ? EarlyStop::kAtOnce
+                        : early_stop == "never" ? EarlyStop::kNever
+                                                : EarlyStop::kHopeless;
+    const std::vector<TokenId> prompt = test_case["prompt"];
+    auto search = Search::open(*engine, prompt);
+    ASSERT_TRUE(search.has_value()) << search.error().message;
+    const auto found = beam_search(*search, params, /*ignore_eos=*/false);
+    ASSERT_TRUE(found.has_value()) << found.error().message;
+    const json& want = test_case["hypotheses"];
+    ASSERT_EQ(found->size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      std::vector<TokenId> tokens = want[i]["tokens"];
+      if (engine->tokenizer().is_end(tokens.back())) {
+        tokens.pop_back();
+        ++n_ended;
+      }
+      EXPECT_EQ((*found)[i].tokens, tokens) << test_case["prompt"] << ", hypothesis " << i;
+      EXPECT_NEAR((*found)[i].score, want[i]["score"].get<double>(), 1e-4);
+    }
+  }
+  EXPECT_GE(n_ended, 10);
 }
 
 }  // namespace

@@ -64,6 +64,7 @@ class InstalledLibrary(unittest.TestCase):
         run("cmake", "--build", build)
         self.check_example(build + "/example_c")
         self.check_example(build + "/example_cc")
+        self.assertIn("\nsorted: 0123456789\n", run(build + "/sort_digits", MODEL, "7302519486"))
 
     def test_is_found_by_pkg_config(self):
         self.check_example(self.compile(EXAMPLES / "example.c"))

@@ -137,6 +137,12 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_sample, text), 8U);
   EXPECT_EQ(offsetof(banyan_sample, mean_logprob), 48U);
   EXPECT_EQ(sizeof(banyan_sample), 56U);
+  EXPECT_EQ(offsetof(banyan_node_facts, text), 16U);
+  EXPECT_EQ(offsetof(banyan_node_facts, sampled_text), 48U);
+  EXPECT_EQ(offsetof(banyan_node_facts, why), 88U);
+  EXPECT_EQ(sizeof(banyan_node_facts), 96U);
+  EXPECT_EQ(offsetof(banyan_search_kv, bytes), 24U);
+  EXPECT_EQ(sizeof(banyan_search_kv), 40U);
   EXPECT_EQ(sizeof(banyan_message), 16U);
   EXPECT_EQ(sizeof(banyan_logit_bias), 8U);
   EXPECT_EQ(banyan_abi_version(), BANYAN_ABI_VERSION);

@@ -114,8 +114,8 @@ TEST(ApiSearch, PrunedHandlesAreErrors) {
   ASSERT_TRUE(search.commit(leaves[1]));
   expect_refused(search.read(leaves[0]), "node");
   EXPECT_EQ(search.nodes()->size(), 2U);
-  EXPECT_EQ(Tokens((*search.read(leaves[1]))->tokens, (*search.read(leaves[1]))->tokens + 2),
-            (Tokens{5, 6}));
+  const auto left = *search.read(leaves[1]);
+  EXPECT_EQ(Tokens(left->tokens, left->tokens + left->n_tokens), (Tokens{5, 6}));
 }
 
 TEST(ApiSearch, RefusesInASentence) {

@@ -146,6 +146,9 @@ Result<int> run(const SearchOptions& o, Policy policy) {
   search->run();
   if (auto read = search->generated(search->root()); !read) return read.error();
   const double prompt_ms = ms_since(start);
+  const StepRunner& steps = engine.steps();
+  const StepTimes before = steps.times();
+  const int64_t before_plan_ns = steps.plan_ns() + steps.tree_ns();
   const int64_t decode_start = now_ns();
   const auto choices = policy(*search, o, sampled);
   const double decode_ms = ms_since(decode_start);
@@ -166,8 +169,14 @@ Result<int> run(const SearchOptions& o, Policy policy) {
           {{"text", choice.text}, {"tokens", choice.tokens}, {"score", choice.score}});
     }
     json["steps_per_second"] = steps_per_second;
-    json["timings"] = {
-        {"prompt_ms", prompt_ms}, {"search_ms", decode_ms}, {"steps", search->decode_steps()}};
+    const auto ms = [](int64_t ns) { return static_cast<double>(ns) * 1e-6; };
+    json["timings"] = {{"prompt_ms", prompt_ms},
+                       {"search_ms", decode_ms},
+                       {"steps", search->decode_steps()},
+                       {"attention_ms", ms(steps.times().attention_ns - before.attention_ns)},
+                       {"weights_ms", ms(steps.times().weights_ns - before.weights_ns)},
+                       {"other_ms", ms(steps.times().other_ns - before.other_ns)},
+                       {"plan_ms", ms(steps.plan_ns() + steps.tree_ns() - before_plan_ns)}};
     json["usage"] = {{"prompt_tokens", prompt->size()}};
     json["kv"] = {{"bytes_peak", kv.bytes_peak},
                   {"bytes", kv.bytes},

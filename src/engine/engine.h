@@ -83,9 +83,10 @@ class Engine {
   const std::string& note() const { return paths_.note; }  // what to warn of; usually empty
   const PanelPool& pool() const { return pool_; }
 
-  // For evaluation and benchmarks, which drive steps themselves.
+  // For those who drive steps themselves: searches, evaluation, benchmarks.
   KvTree& tree() { return tree_; }
   StepRunner& steps() { return steps_; }
+  ThreadPool& threads() { return threads_; }
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:

@@ -56,7 +56,7 @@ struct Search::Node {
   std::vector<TokenId> tokens;
   std::vector<bool> unscored;  // of each: whether its log-probability is still to be added
   size_t computed = 0;         // of them have KV
-  SeqId seq = kNoSequence;     // ends where `computed` does; none where that is 0, but of the root
+  SeqId seq = kNoSequence;     // ends where `computed` does; none before the node is first run
   double logprob = 0;          // of the path
   std::optional<double> score;
   std::unique_ptr<Work> work;
@@ -225,7 +225,6 @@ Result<void> Search::commit(SearchNode node) {
     parent.children.assign(1, i);
     nodes_[i].since = ++parent.epoch;
   }
-  reclaim(kReclaimedAtOnce);
   return {};
 }
 
@@ -542,6 +541,7 @@ void Search::run_turns(std::span<const Turn> turns) {
     return;
   }
   for (const Turn& turn : turns) nodes_[turn.node].computed += turn.n;
+  take_likeliest(turns);
   for (size_t i = 0; i < turns.size(); ++i) take(turns[i], i);
 }
 
@@ -579,29 +579,53 @@ Result<void> Search::try_run(std::span<const Turn> turns) {
   }
 }
 
+std::span<const float> Search::logits(size_t piece, size_t i) const {
+  return engine_->steps().logits(piece, i).first(engine_->tokenizer().size());
+}
+
+// The likeliest tokens behind those nodes that keep these alone, by all workers: a pass over the
+// vocabulary for each beam would be a thirtieth of a step.
+void Search::take_likeliest(std::span<const Turn> turns) {
+  const auto keeps = [this](const Turn& turn) {
+    const Node& node = nodes_[turn.node];
+    return node.work && node.pending() == 0 ? node.work->keep_next : 0;
+  };
+  ThreadPool& threads = engine_->threads();
+  candidates_.resize(threads.size());
+  // Nothing allocates below.
+  for (auto& candidates : candidates_) candidates.reserve(engine_->tokenizer().size());
+  for (const Turn& turn : turns) nodes_[turn.node].likeliest.reserve(keeps(turn));
+  const auto n = static_cast<int64_t>(turns.size());
+  threads.parallel_for(n, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (const int k = keeps(turns[i]); k > 0) {
+        top_logprobs(logits(i, pieces_[i].wanted.size() - 1), k, candidates_[worker],
+                     nodes_[turns[i].node].likeliest);
+      }
+    }
+  });
+}
+
 // Takes what the last pass has computed of a node.
 void Search::take(const Turn& turn, size_t piece) {
   Node& node = nodes_[turn.node];
   const size_t begin = node.computed - turn.n;
   const std::span<const uint32_t> wanted = pieces_[piece].wanted;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    const std::span<const float> logits =
-        engine_->steps().logits(piece, i).first(engine_->tokenizer().size());
+    const std::span<const float> logits = this->logits(piece, i);
     const size_t next = begin + wanted[i] + 1;
     if (next < node.tokens.size()) {
       node.add_score(next, logprob_of(logits, node.tokens[next]));
       continue;
     }
-    const int keep = node.work ? node.work->keep_next : 0;
     if (node.work && node.work->request.max_tokens > 0) {
       choose(turn.node, logits);
     } else if (node.work) {
       end_work(turn.node);
     }
-    if (node.pending() > 0) continue;
-    if (keep > 0) {
-      top_logprobs(logits, keep, candidates_, node.likeliest);
-    } else {
+    if (node.pending() > 0) {
+      node.likeliest.clear();
+    } else if (node.likeliest.empty()) {
       node.logits.assign(logits.begin(), logits.end());
     }
   }

@@ -120,8 +120,8 @@ class Search {
   // with the next calls, all of it with the next step().
   Result<void> prune(SearchNode node);
 
-  // Only the path from the root to the node stays, and what is below it. O(path), memory as
-  // prune().
+  // Only the path from the root to the node stays, and what is below it. O(path and the branches
+  // beside it); memory comes back as prune() says.
   Result<void> commit(SearchNode node);
 
   bool is_live(SearchNode node) const;  // a node of this search that was not pruned
@@ -133,7 +133,7 @@ class Search {
   SearchTree snapshot() const;
   SearchKv kv();                                      // O(tree)
   const CacheFacts& cache() const { return cache_; }  // of the prompt
-  // Passes through the model since the prompt was computed, and their rows.
+  // Steps that computed something since the prompt was computed.
   int64_t decode_steps() const { return decode_steps_; }
   Engine& engine() const { return *engine_; }
 
@@ -164,7 +164,9 @@ class Search {
   static bool wants(const Node& node, size_t token);
   void run_turns(std::span<const Turn> turns);
   Result<void> try_run(std::span<const Turn> turns);
+  std::span<const float> logits(size_t piece, size_t i) const;
   void take(const Turn& turn, size_t piece);
+  void take_likeliest(std::span<const Turn> turns);
   void choose(uint32_t index, std::span<const float> logits);
   void end_work(uint32_t index);
   void fail(uint32_t index, const Error& error);
@@ -183,7 +185,7 @@ class Search {
   std::vector<Turn> turns_;
   std::vector<Piece> pieces_;
   std::vector<uint32_t> wanted_;
-  std::vector<Candidate> candidates_;
+  std::vector<std::vector<Candidate>> candidates_;  // by worker
 };
 
 }  // namespace banyan

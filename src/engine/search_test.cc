@@ -491,14 +491,14 @@ TEST(Search, AForkPastTheBudgetIsAnErrorOfThoseLeavesAlone) {
 
 TEST(Search, AWaitingBranchHearsWhyItsPastCannotBeComputed) {
   EngineOptions options = tiny_options();
-  options.kv_budget_bytes = 4 * open()->pool().panel_bytes();
+  options.kv_budget_bytes = 5 * open()->pool().panel_bytes();
   const auto engine = open(options);
   Search search = open_search(*engine, tokens_from(1, 48));  // three panels
   const auto leaves = *search.fork(search.root(), 2);
   expect_fine(search.extend(leaves[0], sampled(1)));
   search.run();  // its token is not computed
-  expect_fine(search.extend(leaves[1], forced(tokens_from(50, 16))));
-  search.run();  // the fourth panel
+  expect_fine(search.extend(leaves[1], forced(tokens_from(50, 32))));
+  search.run();  // the two panels that are left
   const SearchNode below = search.fork(leaves[0], 1)->front();
   expect_fine(search.extend(below, sampled(3)));
   search.run();
