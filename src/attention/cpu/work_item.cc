@@ -141,13 +141,15 @@ bool suits_bf16(const AttendCall& call, const RunPart& part, int n_rows, const P
   return keys >= std::clamp(call.most_keys / 2, kFewestKeysForBf16, kManyKeys);
 }
 
-// Walks a part's refs block by block, for rows whose positions these are.
+// Walks a part's refs block by block, for rows whose positions these are. `next`: the part whose
+// KV is wanted after it, or null.
 class BlockReader {
  public:
-  BlockReader(const AttendCall& call, const RunPart& part, int kv_head, int n_rows,
-              const Position* row_pos, WorkerScratch& scratch)
+  BlockReader(const AttendCall& call, const RunPart& part, const RunPart* next, int kv_head,
+              int n_rows, const Position* row_pos, WorkerScratch& scratch)
       : call_(call),
         part_(part),
+        next_(next),
         kv_head_(kv_head),
         shape_(call.in->kv.shape),
         walk_(*call.plan, part),
@@ -243,11 +245,17 @@ class BlockReader {
     });
   }
 
-  // f(index, K, V) for the panels of the block that read() would give next.
+  // f(index, K, V) for the panels of the block that read() would give next, or the next part's
+  // reader.
   template <class F>
   void for_each_panel_ahead(F f) const {
     RefWalk ahead = walk_;
-    for (int panel = 0; panel < kBlockPanels && ahead.position() < part_.kv_end; ++panel) {
+    Position end = part_.kv_end;
+    if (ahead.position() >= end && next_ != nullptr) {
+      ahead = RefWalk(*call_.plan, *next_);
+      end = next_->kv_end;
+    }
+    for (int panel = 0; panel < kBlockPanels && ahead.position() < end; ++panel) {
       const PanelId id = ahead.next().panel;
       f(panel, call_.in->kv.k_panel(kv_head_, id), call_.in->kv.v_panel(kv_head_, id));
     }
@@ -311,6 +319,7 @@ class BlockReader {
 
   const AttendCall& call_;
   const RunPart& part_;
+  const RunPart* const next_;
   const int kv_head_;
   const KvShape& shape_;
   RefWalk walk_;                         // stands behind the block that was read last
@@ -377,8 +386,8 @@ bool find_visible(const RunPart& part, Band band, Position begin, KeyRange keys,
 
 // Folds a part's keys into the item's states of these rows; segment by segment where it is all of
 // an item, whose states then do not depend on how much of the KV that has.
-void fold_part(const AttendCall& call, const RunPart& part, int kv_head, RowSpan rows,
-               bool in_segments, WorkerScratch& scratch) {
+void fold_part(const AttendCall& call, const RunPart& part, const RunPart* next, int kv_head,
+               RowSpan rows, bool in_segments, WorkerScratch& scratch) {
   const AttentionKernels& kernels = *call.kernels;
   const int head_dim = call.in->kv.shape.head_dim;
   const int columns = static_cast<int>(padded(head_dim));
@@ -390,7 +399,7 @@ void fold_part(const AttendCall& call, const RunPart& part, int kv_head, RowSpan
   const StateView segment = in_segments ? states_of(scratch.segment, rows) : item;
   if (in_segments) clear_states(segment, rows.n);
 
-  BlockReader reader(call, part, kv_head, rows.n, row_pos, scratch);
+  BlockReader reader(call, part, next, kv_head, rows.n, row_pos, scratch);
   uint32_t* q_rest = nullptr;
   if (reader.may_read_bf16()) {
     if (sees_all(part, band, rows.n, row_pos)) q_rest = scratch.q_rest;
@@ -429,9 +438,12 @@ void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head, cons
                  WorkerScratch& scratch) {
   load_rows(call, rows, scratch);
   clear_states(scratch.item, rows.n);
-  for (const RunPart& part : call.plan->parts_of(item)) {
-    const RowSpan of_part = rows_of(rows, item, part);
-    if (of_part.n > 0) fold_part(call, part, kv_head, of_part, item.part_count == 1, scratch);
+  const std::span<const RunPart> parts = call.plan->parts_of(item);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const RowSpan of_part = rows_of(rows, item, parts[i]);
+    if (of_part.n == 0) continue;
+    const RunPart* next = i + 1 < parts.size() ? &parts[i + 1] : nullptr;
+    fold_part(call, parts[i], next, kv_head, of_part, parts.size() == 1, scratch);
   }
   if (item.partial == WorkItem::kFinal) {
     write_outputs(call, rows, scratch.item);
