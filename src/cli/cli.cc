@@ -22,7 +22,6 @@ constexpr const char* kOverview =
     "  banyan inspect [MODEL]                 what a model file is\n"
     "  banyan eval logits|ppl                 logits of tokens, perplexity of a text\n"
     "  banyan bench decode|serve-trace|..     how fast this machine is; bench lists all\n"
-    "\n"
     "-m FILE.gguf or FOLDER chooses a model; COMMAND --help says more.\n";
 
 struct Entry {

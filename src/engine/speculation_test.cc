@@ -89,7 +89,7 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
     while (more || requests.size() < 30) {
       for (int i = static_cast<int>(random() % 3); i > 0 && requests.size() < 30; --i) {
         const Request request =
-            any_request(random, tight ? 120 : 80, speculation != Speculation::kDraft);
+            any_request(random, 120, speculation != Speculation::kDraft);
         const auto id = engine->submit(request);
         ASSERT_TRUE(id.has_value()) << id.error().message;
         requests[*id] = request;
@@ -113,7 +113,11 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
       EngineOptions alike = plain(options);
       alike.kv_budget_bytes = engine->pool().budget_bytes();
       Reply want = alone(alike, request);
-      if (found.finish == FinishReason::kCancelled) {
+      // Of several answers some may have been complete when the request was cancelled.
+      const bool cancelled = std::ranges::any_of(found.samples, [](const Sample& sample) {
+        return sample.finish == FinishReason::kCancelled;
+      });
+      if (cancelled) {
         if (request.n > 1) continue;
         ASSERT_LE(found.tokens.size(), want.tokens.size());
         want.tokens.resize(found.tokens.size());
