@@ -92,6 +92,7 @@ bench: build model build/setup/bench build/setup/peers
 	@tools/peers
 	@bench/side_by_side.py
 	@bench/families.py
+	@bench/trees.py
 
 .PHONY: clean
 clean:

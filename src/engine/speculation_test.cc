@@ -88,8 +88,7 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
     bool more = true;
     while (more || requests.size() < 30) {
       for (int i = static_cast<int>(random() % 3); i > 0 && requests.size() < 30; --i) {
-        const Request request =
-            any_request(random, 120, speculation != Speculation::kDraft);
+        const Request request = any_request(random, 120, speculation != Speculation::kDraft);
         const auto id = engine->submit(request);
         ASSERT_TRUE(id.has_value()) << id.error().message;
         requests[*id] = request;
