@@ -85,11 +85,18 @@ plot $data using 2:xtic(1) title "flatten (DeFT's plan)" lc rgb "#999999", $data
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
+def machine(threads):
+    command = [BANYAN, "bench", "attention", "--rows", "1", "--private", "16", "--shared", "0", "--json", "-t", str(threads)]
+    figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[0])
+    return f"{figures['cpu']}, {figures['isa']}, {threads} threads."
+
+
 def section(threads, quick):
     lines = ["# Attention of trees", "",
              "Made by `bench/trees.py`. DeFT's workloads (arXiv 2404.00242): one layer, 32 heads of 128, f16; milliseconds of attention a step, every plan on the same",
              "tree in turns, all by our executor, which packs the heads of a KV head for `paged` too. Plan: the time `auto` plans in, against its attention. Roof: `auto`'s",
-             "time against the least that this machine needs. Published: DeFT-Flatten's attention against SGLang's paged one on an A100.", ""]
+             "time against the least that this machine needs. Published: DeFT-Flatten's attention against SGLang's paged one on an A100.",
+             machine(threads), ""]
     with tempfile.TemporaryDirectory() as folder:
         for kv_heads in (32, 8):
             found = {}
