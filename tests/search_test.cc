@@ -45,7 +45,9 @@ class SearchCommand : public testing::Test {
     for (size_t i = 0; i < n_choices; ++i) {
       const json& choice = reply["choices"][i];
       EXPECT_TRUE(choice["text"].is_string() && choice["tokens"].is_array());
-      if (i > 0) EXPECT_LE(choice["score"], reply["choices"][i - 1]["score"]);
+      if (i > 0) {
+        EXPECT_LE(choice["score"], reply["choices"][i - 1]["score"]);
+      }
     }
     EXPECT_GT(reply["steps_per_second"], 0);
     EXPECT_GT(reply["kv"]["tokens"], 0);

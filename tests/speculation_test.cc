@@ -53,7 +53,9 @@ TEST(Speculation, TheDefaultModelAnswersTheSame) {
       EXPECT_EQ(found.logprobs, want.logprobs);  // bit-equal
       EXPECT_EQ(found.text, want.text);
       EXPECT_EQ(found.speculation.steps + found.speculation.accepted, 63);
-      if (temperature == 0) EXPECT_LT(found.speculation.steps, 32);
+      if (temperature == 0) {
+        EXPECT_LT(found.speculation.steps, 32);
+      }
     }
   }
 }

@@ -90,7 +90,7 @@ struct WorkItem {
 
 // State of unfinished rows, all f32: o [KV head][row][head][head_dim] (not divided by l), m and l
 // [KV head][row][head], at these offsets (in floats) of the executor's workspace. `head` counts
-// those of one KV head.
+// those of one KV head. Without rows: of an item that turned out to be final.
 struct Partial {
   uint32_t row_begin = 0;
   uint32_t row_end = 0;

@@ -66,6 +66,15 @@ inline void expect_same(const Sample& found, const Sample& want, const std::stri
   EXPECT_EQ(found.note, want.note) << what;
 }
 
+// Of an answer that was cancelled: what there is of it is what `want` begins with.
+inline void expect_beginning(const Sample& found, Sample want) {
+  ASSERT_LE(found.tokens.size(), want.tokens.size());
+  want.tokens.resize(found.tokens.size());
+  want.logprobs.resize(found.logprobs.size());
+  EXPECT_EQ(found.tokens, want.tokens);
+  EXPECT_EQ(found.logprobs, want.logprobs);
+}
+
 inline Reply alone(const EngineOptions& options, const Request& request) {
   return *open(options)->generate(request);
 }

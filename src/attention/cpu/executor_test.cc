@@ -171,7 +171,9 @@ TEST_P(CpuExecutorInBf16, AgreesWithTheOracleForEveryNumberOfRows) {
 TEST(Bf16KernelsFor, AreTilesWhereTheyAreAllowedAndNoneWithoutBf16) {
   for (const Isa isa : {Isa::kBaseline, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
     EXPECT_EQ(bf16_kernels_for(isa, false), nullptr) << name(isa);
-    if (isa < Isa::kAvx512) EXPECT_EQ(bf16_kernels_for(isa, true), nullptr) << name(isa);
+    if (isa < Isa::kAvx512) {
+      EXPECT_EQ(bf16_kernels_for(isa, true), nullptr) << name(isa);
+    }
   }
   EXPECT_EQ(bf16_kernels_for(Isa::kAvx512, true), bf16_kernels());
   EXPECT_EQ(bf16_kernels_for(Isa::kAmx, true), tile_kernels());

@@ -248,12 +248,7 @@ void append_sequence(const TreeView& tree, const SequenceView& sequence, const C
       plan.merge_lists.push_back(partial);
       begin = end;
     }
-    plan.merges.push_back(
-        {.row_begin = part.begin,
-         .row_end = part.end,
-         .heads = {0, shape.n_heads},
-         .list_begin = list_begin,
-         .list_count = static_cast<uint32_t>(plan.merge_lists.size()) - list_begin});
+    append_merge(part, list_begin, shape, plan);
   }
 }
 
@@ -278,6 +273,15 @@ Covered append_shared(const TreeView& tree, uint32_t node, RowRange rows, const 
   }
   result.end = end;
   return result;
+}
+
+void append_merge(RowRange rows, uint32_t list_begin, const RowShape& shape, Plan& plan) {
+  plan.merges.push_back(
+      {.row_begin = rows.begin,
+       .row_end = rows.end,
+       .heads = {0, shape.n_heads},
+       .list_begin = list_begin,
+       .list_count = static_cast<uint32_t>(plan.merge_lists.size()) - list_begin});
 }
 
 void sort_items(Plan& plan) {

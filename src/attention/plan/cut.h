@@ -112,6 +112,9 @@ void append_part(uint32_t run, RowRange rows, KvRange keys, Plan& plan);
 // Room in the workspace for the states of `rows`.
 Partial make_partial(RowRange rows, const RowShape& shape, Plan& plan);
 
+// Appends the merge of `rows` from the partials that merge_lists has from `list_begin` on.
+void append_merge(RowRange rows, uint32_t list_begin, const RowShape& shape, Plan& plan);
+
 // Largest cost first; equal ones by run, row and position.
 void sort_items(Plan& plan);
 

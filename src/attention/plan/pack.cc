@@ -62,12 +62,7 @@ void ItemPacker::finish() {
     before = rows.partials;
     const auto list_begin = static_cast<uint32_t>(plan_.merge_lists.size());
     lists.append_to(rows.partials, plan_.merge_lists);
-    plan_.merges.push_back(
-        {.row_begin = rows.begin,
-         .row_end = rows.end,
-         .heads = {0, shape_.n_heads},
-         .list_begin = list_begin,
-         .list_count = static_cast<uint32_t>(plan_.merge_lists.size()) - list_begin});
+    append_merge({rows.begin, rows.end}, list_begin, shape_, plan_);
   }
 }
 

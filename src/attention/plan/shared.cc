@@ -138,7 +138,7 @@ void append_packed(const TreeView& tree, uint64_t cost, const RowShape& shape,
   };
   const auto append_chosen = [&](uint32_t i) {
     notes[i].partials = partials_before(tree, i, plan);
-    KvRange keys = keys_of(tree, i, plan);
+    const KvRange keys = keys_of(tree, i, plan);
     if (keys.empty()) return;
     const RowRange rows{tree.nodes[i].row_begin, tree.nodes[i].row_end};
     const KvRange seen = keys_in_window(tree, rows, keys, shape.window);
@@ -169,18 +169,6 @@ void append_packed(const TreeView& tree, uint64_t cost, const RowShape& shape,
   sort_items(plan);
 }
 
-}  // namespace
-
-void plan_two_phase(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
-                    Plan& plan) {
-  count_sequences(tree, shape, device, plan);
-  const auto shares = [&](size_t i, KvRange) { return plan.scratch.nodes[i].sequences > 1; };
-  const uint64_t cost = choose_nodes(tree, shape, device, shares, plan);
-  append_apart(tree, cost, kChunkTokens, shape, device, plan);
-}
-
-namespace {
-
 // Every node, in parts of `step` positions.
 void plan_every_node(const TreeView& tree, int32_t step, const RowShape& shape,
                      const DeviceDescription& device, Plan& plan) {
@@ -191,6 +179,14 @@ void plan_every_node(const TreeView& tree, int32_t step, const RowShape& shape,
 }
 
 }  // namespace
+
+void plan_two_phase(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
+                    Plan& plan) {
+  count_sequences(tree, shape, device, plan);
+  const auto shares = [&](size_t i, KvRange) { return plan.scratch.nodes[i].sequences > 1; };
+  const uint64_t cost = choose_nodes(tree, shape, device, shares, plan);
+  append_apart(tree, cost, kChunkTokens, shape, device, plan);
+}
 
 void plan_by_node(const TreeView& tree, const RowShape& shape, const DeviceDescription& device,
                   Plan& plan) {
