@@ -32,9 +32,6 @@ constexpr int64_t kFewestPartRows = 64;
 // Rows of a part at most: their 32 outputs of gate and up stay in the L2 too.
 constexpr int64_t kMostPartRows = 384;
 
-// Rows up to which weights are not expanded: faster then.
-constexpr int64_t kMostDirectRows = 12;
-
 // Below these a second worker gains less than waking it costs (about 2 us).
 constexpr int64_t kSerialItems = 128;       // blocks of a group to round
 constexpr int64_t kSerialBytes = 16 << 10;  // of weights, times rows
@@ -74,7 +71,7 @@ uint64_t Int8Gemm::scratch_bytes() const {
 
 void Int8Gemm::run(ConstMatrix x, std::span<const LinearTarget> targets, Rounding rounding) {
   rounding_ = rounding;
-  if (x.rows <= kMostDirectRows && rounding == Rounding::kWide) return run_directly(x, targets);
+  if (x.rows <= kInt8MostDirectRows && rounding == Rounding::kWide) return run_directly(x, targets);
   for_each_row_pass(x, targets, kMaxRows,
                     [&](ConstMatrix rows, std::span<const LinearTarget> some) {
                       round(rows, input_);
@@ -129,18 +126,15 @@ void Int8Gemm::multiply_directly(const LinearTarget& target, int64_t begin, int6
   const Weight& weight = target.weight;
   for (int64_t first = begin; first < end; first += kernels_.direct_outputs) {
     const int n_outputs = static_cast<int>(std::min<int64_t>(kernels_.direct_outputs, end - first));
-    for (int64_t group = 0; group < input_.n_groups; ++group) {
-      const int64_t row = group * kInt8GroupRows;
-      const int n_rows = static_cast<int>(std::min<int64_t>(kInt8GroupRows, target.out.rows - row));
-      float* out = target.out.row(row) + first;
-      for (int64_t block = 0; block < input_.n_blocks; block += input_.pass_blocks) {
-        kernels_.multiply_directly(weight.type, weight.row(first), weight.row_bytes, n_outputs,
-                                   block, input_.records.data() + input_.record_at(group, block),
-                                   std::min(input_.pass_blocks, input_.n_blocks - block), n_rows,
-                                   target.accumulate || block > 0, out, target.out.stride);
-      }
-      add_bias(target, first, n_outputs, n_rows, out, target.out.stride);
+    float* out = target.out.row(0) + first;
+    for (int64_t block = 0; block < input_.n_blocks; block += input_.pass_blocks) {
+      kernels_.multiply_directly(
+          weight.type, weight.row(first), weight.row_bytes, n_outputs, block,
+          input_.records.data() + input_.record_at(0, block), input_.pass_blocks,
+          std::min(input_.pass_blocks, input_.n_blocks - block), static_cast<int>(target.out.rows),
+          target.accumulate || block > 0, out, target.out.stride);
     }
+    add_bias(target, first, n_outputs, target.out.rows, out, target.out.stride);
   }
 }
 

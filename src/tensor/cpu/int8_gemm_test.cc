@@ -106,7 +106,7 @@ TEST(Int8Gemm, IsExactForIntegers) {
       for (const DType type : types_of(gemm)) {
         for (const Shape& shape : shapes) {
           const TestWeight weight = random_weight(type, shape.outputs, shape.cols, 1);
-          for (const int64_t rows : {1, 2, 3, 4, 5, 17, 130}) {
+          for (const int64_t rows : {1, 2, 3, 4, 5, 8, 11, 12, 13, 17, 130}) {
             const std::vector<float> x = integers(rows, shape.cols, 2);
             const std::vector<double> expected = exact(weight, x, rows);
             const double tolerance = 2e-6 * largest(expected);
@@ -136,7 +136,7 @@ TEST(Int8Gemm, WideRowsDoNotDependOnTheirNeighbours) {
     for (const DType type : types_of(gemm)) {
       const TestWeight weight = random_weight(type, kOutputs, kCols, 11);
       const std::vector<float> all = product(gemm, weight, x, kRows, Rounding::kWide);
-      for (const int64_t rows : {1, 2, 3, 4, 7, 8, 9, 33}) {
+      for (const int64_t rows : {1, 2, 3, 4, 7, 8, 9, 11, 12, 13, 33}) {
         for (int64_t first = 0; first + rows <= kRows; first += 31) {
           const std::vector<float> some(x.begin() + first * kCols,
                                         x.begin() + (first + rows) * kCols);
@@ -199,18 +199,20 @@ TEST(Int8Gemm, AddsBiasAndWhatWasThereAndWritesNothingBeside) {
       const std::vector<float> bias = random_floats(kOutputs, 7, 1e4F);
       const std::vector<float> before = random_floats(kRows * kStride, 8, 1e4F);
       const std::vector<double> expected = exact(weight, x, kRows);
-      std::vector<float> out = before;
-      const LinearTarget target{
-          weight.view, {out.data(), kRows, kOutputs, kStride}, bias.data(), /*accumulate=*/true};
-      gemm.run({x.data(), kRows, kCols, kCols}, {&target, 1}, Rounding::kWideOutliers);
-      for (int64_t r = 0; r < kRows; ++r) {
-        for (int64_t n = 0; n < kStride; ++n) {
-          const float had = before[r * kStride + n];
-          if (n >= kOutputs) {
-            ASSERT_EQ(out[r * kStride + n], had) << "beside the output";
-          } else {
-            ASSERT_NEAR(out[r * kStride + n], expected[r * kOutputs + n] + bias[n] + had,
-                        2e-6 * largest(expected) + 0.01);
+      for (const Rounding rounding : {Rounding::kWideOutliers, Rounding::kWide}) {
+        std::vector<float> out = before;
+        const LinearTarget target{
+            weight.view, {out.data(), kRows, kOutputs, kStride}, bias.data(), /*accumulate=*/true};
+        gemm.run({x.data(), kRows, kCols, kCols}, {&target, 1}, rounding);
+        for (int64_t r = 0; r < kRows; ++r) {
+          for (int64_t n = 0; n < kStride; ++n) {
+            const float had = before[r * kStride + n];
+            if (n >= kOutputs) {
+              ASSERT_EQ(out[r * kStride + n], had) << "beside the output";
+            } else {
+              ASSERT_NEAR(out[r * kStride + n], expected[r * kOutputs + n] + bias[n] + had,
+                          2e-6 * largest(expected) + 0.01);
+            }
           }
         }
       }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 // Dot products of bytes are in the AVX-512 of Ice Lake and Zen 4 (VNNI), not in the first.
 #undef HWY_DISABLED_TARGETS
@@ -500,8 +501,9 @@ HWY_INLINE VI32 wide_products(const hn::Vec<DU32> (&w)[kWords], const Record& re
 
 template <int kRows, bool kNibbles>
 void multiply_directly_rows(const BlockFormat& format, const std::byte* weights, int64_t row_bytes,
-                            int n_outputs, int64_t begin, const Record* records, int64_t n_blocks,
-                            bool accumulate, float* HWY_RESTRICT out, int64_t out_stride) {
+                            int n_outputs, int64_t begin, const Record* records,
+                            int64_t group_stride, int64_t n_blocks, bool accumulate,
+                            float* HWY_RESTRICT out, int64_t out_stride) {
   const DF df;
   PaddedBlocks padded;
   const std::byte* own = weights + begin * format.bytes;
@@ -517,34 +519,38 @@ void multiply_directly_rows(const BlockFormat& format, const std::byte* weights,
     hn::Vec<DU32> w[kWords];
     load_quants<kNibbles>(format, blocks, w);
     const Scales scales = load_scales(format, blocks);
+    HWY_UNROLL(12)
     for (int r = 0; r < kRows; ++r) {
-      const VI32 products = wide_products(w, records[b], r);
-      const VF both = hn::Mul(scales.scale, hn::Set(df, records[b].scale[1][r]));
-      acc[r] = hn::MulAdd(scales.offset, hn::Set(df, records[b].sum[1][r]), acc[r]);
+      const Record& record = records[r / kInt8GroupRows * group_stride + b];
+      const int row = r % kInt8GroupRows;
+      const VI32 products = wide_products(w, record, row);
+      const VF both = hn::Mul(scales.scale, hn::Set(df, record.scale[1][row]));
+      acc[r] = hn::MulAdd(scales.offset, hn::Set(df, record.sum[1][row]), acc[r]);
       acc[r] = hn::MulAdd(hn::ConvertTo(df, products), both, acc[r]);
     }
   }
   for (int r = 0; r < kRows; ++r) store_sums(acc[r], n_outputs, accumulate, out + r * out_stride);
 }
 
-template <bool kNibbles>
-void multiply_directly_of(const BlockFormat& format, const std::byte* weights, int64_t row_bytes,
-                          int n_outputs, int64_t begin, const Record* records, int64_t n_blocks,
-                          int n_rows, bool accumulate, float* out, int64_t out_stride) {
+template <bool kNibbles, int... kRows>
+void multiply_directly_of(std::integer_sequence<int, kRows...>, int n_rows, auto... arguments) {
   constexpr decltype(&multiply_directly_rows<1, kNibbles>) kOfRows[] = {
-      multiply_directly_rows<1, kNibbles>, multiply_directly_rows<2, kNibbles>,
-      multiply_directly_rows<3, kNibbles>, multiply_directly_rows<4, kNibbles>};
-  kOfRows[n_rows - 1](format, weights, row_bytes, n_outputs, begin, records, n_blocks, accumulate,
-                      out, out_stride);
+      multiply_directly_rows<kRows + 1, kNibbles>...};
+  kOfRows[n_rows - 1](arguments...);
 }
 
 void multiply_directly(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
-                       int64_t begin, const std::byte* records, int64_t n_blocks, int n_rows,
-                       bool accumulate, float* out, int64_t out_stride) {
+                       int64_t begin, const std::byte* records, int64_t group_stride,
+                       int64_t n_blocks, int n_rows, bool accumulate, float* out,
+                       int64_t out_stride) {
+  constexpr std::make_integer_sequence<int, kInt8MostDirectRows> kRows;
   const BlockFormat format = format_of(type);
-  const auto run = format.nibbles ? multiply_directly_of<true> : multiply_directly_of<false>;
+  const auto run = [&](auto... arguments) {
+    if (format.nibbles) return multiply_directly_of<true>(kRows, n_rows, arguments...);
+    multiply_directly_of<false>(kRows, n_rows, arguments...);
+  };
   run(format, weights, row_bytes, n_outputs, begin, reinterpret_cast<const Record*>(records),
-      n_blocks, n_rows, accumulate, out, out_stride);
+      group_stride, n_blocks, accumulate, out, out_stride);
 }
 
 constexpr Int8Kernels kTable = {kTileOutputs, kHasByteDots, expand,           round_block,

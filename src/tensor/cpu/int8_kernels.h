@@ -15,6 +15,7 @@
 namespace banyan {
 
 constexpr int kInt8GroupRows = 4;
+constexpr int kInt8MostDirectRows = 12;  // of multiply_directly()
 
 // Weights of a tile of outputs, expanded: for each block of 32 inputs and each tile output a scale
 // and an offset, weight = scale * q + offset, and the q as bytes 0 .. 255.
@@ -52,12 +53,14 @@ struct Int8Kernels {
                    int64_t out_stride);
 
   // The same for direct_outputs outputs, their weights as they lie in a file, row_bytes apart, each
-  // block from `begin` on taken with 16 bits: for rows too few to pay for expanded weights. The
-  // bits are those of multiply(). Fetches as many weights ahead.
+  // block from `begin` on taken with 16 bits: for rows too few to pay for expanded weights, at most
+  // kInt8MostDirectRows, in groups whose records are group_stride records apart. The bits are those
+  // of multiply(). Fetches as many weights ahead.
   int direct_outputs = 0;
   void (*multiply_directly)(DType type, const std::byte* weights, int64_t row_bytes, int n_outputs,
-                            int64_t begin, const std::byte* records, int64_t n_blocks, int n_rows,
-                            bool accumulate, float* out, int64_t out_stride);
+                            int64_t begin, const std::byte* records, int64_t group_stride,
+                            int64_t n_blocks, int n_rows, bool accumulate, float* out,
+                            int64_t out_stride);
 };
 
 // Whether weights of this type can be expanded, if `bytes` says that the kernels take 8 bits.
