@@ -181,14 +181,10 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
               : make_reference_executor()),
       pool_(std::move(pool)),
       tree_(pool_),
-      steps_(model_, pool_, tree_,
-             {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic},
-             options_.plan_method, options_.max_rows),
+      steps_(model_, pool_, tree_, step_device(), options_.plan_method, options_.max_rows),
       draft_model_(draft ? std::make_unique<DraftModel>(
                                std::move(draft->file), std::move(draft->model),
-                               std::move(draft->pool), tokenizer_->size(),
-                               StepDevice{ops_.get(), attention_.get(), options_.n_threads,
-                                          options_.deterministic},
+                               std::move(draft->pool), tokenizer_->size(), step_device(),
                                options_.plan_method, options_.max_rows)
                          : nullptr),
       scheduler_(pool_, tree_, steps_,
@@ -198,6 +194,16 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
 }
 
 Engine::~Engine() = default;
+
+StepDevice Engine::step_device() const {
+  return {ops_.get(), attention_.get(), options_.n_threads, options_.deterministic};
+}
+
+StepRunner Engine::make_steps(PlanMethod method, int32_t block, int max_rows) {
+  StepDevice device = step_device();
+  device.block = block;
+  return StepRunner(model_, pool_, tree_, device, method, max_rows);
+}
 
 const Tokenizer& Engine::tokenizer() const {
   BANYAN_CHECK(tokenizer_.has_value(), "an engine that was opened with its tokenizer");

@@ -84,8 +84,12 @@ class Engine {
   const PanelPool& pool() const { return pool_; }
 
   // For those who drive steps themselves: searches, evaluation, benchmarks.
+  PanelPool& pool() { return pool_; }
   KvTree& tree() { return tree_; }
   StepRunner& steps() { return steps_; }
+  // Another runner of steps of this tree, for those who compare ways to plan them; `block` as
+  // DeviceDescription::block. The engine must outlive it.
+  StepRunner make_steps(PlanMethod method, int32_t block, int max_rows);
   ThreadPool& threads() { return threads_; }
   const Scheduler& scheduler() const { return scheduler_; }
 
@@ -100,6 +104,7 @@ class Engine {
          std::optional<ChatTemplate> chat_template, PanelPool pool,
          std::optional<DraftParts> draft);
   Result<void> check(const Request& request) const;
+  StepDevice step_device() const;
 
   EngineOptions options_;
   bool context_binds_;

@@ -14,38 +14,6 @@ namespace {
 
 constexpr std::array<uint32_t, 1> kFirst = {0};
 
-// Tokens without meaning; what they are changes nothing but the embedding rows that are read.
-class TokenSource {
- public:
-  explicit TokenSource(int32_t vocab) : vocab_(static_cast<uint64_t>(vocab)) {}
-  TokenId next() {
-    state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX
-    return static_cast<TokenId>((state_ >> 33) % vocab_);
-  }
-  std::vector<TokenId> take(int n) {
-    std::vector<TokenId> tokens(n);
-    std::generate(tokens.begin(), tokens.end(), [this] { return next(); });
-    return tokens;
-  }
-
- private:
-  uint64_t state_ = 1;
-  uint64_t vocab_;
-};
-
-Result<void> read_prompt(Engine& engine, SeqId seq, std::span<const TokenId> tokens) {
-  while (!tokens.empty()) {
-    const size_t n = std::min<size_t>(tokens.size(), engine.steps().max_rows());
-    const std::array last = {static_cast<uint32_t>(n - 1)};
-    const bool done = n == tokens.size();
-    const Piece piece{seq, tokens.first(n),
-                      done ? std::span<const uint32_t>(last) : std::span<const uint32_t>()};
-    BANYAN_TRY(engine.steps().run({&piece, 1}));
-    tokens = tokens.subspan(n);
-  }
-  return {};
-}
-
 // Steps in which every sequence gets one token.
 Result<void> generate_together(Engine& engine, std::span<const SeqId> sequences, int steps,
                                TokenSource& source) {
@@ -86,6 +54,30 @@ Result<SpeedSample> timed(Engine& engine, FunctionRef<Result<void>()> work) {
 }
 
 }  // namespace
+
+TokenId TokenSource::next() {
+  state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;  // Knuth's MMIX
+  return static_cast<TokenId>((state_ >> 33) % vocab_);
+}
+
+std::vector<TokenId> TokenSource::take(int n) {
+  std::vector<TokenId> tokens(n);
+  std::generate(tokens.begin(), tokens.end(), [this] { return next(); });
+  return tokens;
+}
+
+Result<void> read_prompt(Engine& engine, SeqId seq, std::span<const TokenId> tokens) {
+  while (!tokens.empty()) {
+    const size_t n = std::min<size_t>(tokens.size(), engine.steps().max_rows());
+    const std::array last = {static_cast<uint32_t>(n - 1)};
+    const bool done = n == tokens.size();
+    const Piece piece{seq, tokens.first(n),
+                      done ? std::span<const uint32_t>(last) : std::span<const uint32_t>()};
+    BANYAN_TRY(engine.steps().run({&piece, 1}));
+    tokens = tokens.subspan(n);
+  }
+  return {};
+}
 
 BenchSequences::~BenchSequences() {
   // Last first: a fork gives back what it has of its own, then its origin the rest.

@@ -5,12 +5,29 @@
 // sequence computed, host work inside the clock.
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/function_ref.h"
 #include "engine/engine.h"
 
 namespace banyan {
+
+// Tokens without meaning; what they are changes nothing but the embedding rows that are read.
+class TokenSource {
+ public:
+  explicit TokenSource(int32_t vocab) : vocab_(static_cast<uint64_t>(vocab)) {}
+  TokenId next();
+  std::vector<TokenId> take(int n);
+
+ private:
+  uint64_t state_ = 1;
+  uint64_t vocab_;
+};
+
+// Computes a prompt as the newest tokens of a sequence, in pieces of as many rows as a step has;
+// the logits of the last one too. Errors as StepRunner::run().
+Result<void> read_prompt(Engine& engine, SeqId seq, std::span<const TokenId> tokens);
 
 // llama-batched-bench: `pl` sequences read a prompt of `pp` tokens (one for all if `shared`), then
 // generate `tg` tokens each, together.

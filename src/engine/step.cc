@@ -36,11 +36,12 @@ void StepRunner::reserve(int64_t positions) {
 }
 
 // Positions that are learned one by one end somewhere.
-Result<void> StepRunner::check_positions(std::span<const Piece> pieces) const {
+Result<void> StepRunner::check_positions(std::span<const Piece> pieces, bool extended) const {
   const int most = model_.hp.max_positions;
   if (most == 0) return {};
   for (const Piece& piece : pieces) {
-    if (tree_.length(piece.seq) + piece.tokens.size() <= static_cast<size_t>(most)) continue;
+    const size_t added = extended ? 0 : piece.tokens.size();
+    if (tree_.length(piece.seq) + added <= static_cast<size_t>(most)) continue;
     return bad_input(fmt::format("the model has embeddings for {} positions, and no more", most));
   }
   return {};
@@ -61,6 +62,14 @@ Result<void> StepRunner::extend(std::span<const Piece> pieces) {
 }
 
 Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
+  BANYAN_TRY(check_positions(pieces, /*extended=*/false));
+  const int64_t start = now_ns();
+  BANYAN_TRY(extend(pieces));
+  tree_ns_ += now_ns() - start;
+  return run_extended(pieces, output);
+}
+
+Result<void> StepRunner::run_extended(std::span<const Piece> pieces, StepOutput output) {
   size_t rows = 0;
   size_t wanted = 0;
   for (const Piece& piece : pieces) {
@@ -69,15 +78,13 @@ Result<void> StepRunner::run(std::span<const Piece> pieces, StepOutput output) {
     wanted += piece.wanted.size();
   }
   BANYAN_CHECK(rows <= static_cast<size_t>(max_rows()), "more rows than a step may have");
-  BANYAN_TRY(check_positions(pieces));
-  const int64_t tree_start = now_ns();
-  BANYAN_TRY(extend(pieces));
+  BANYAN_TRY(check_positions(pieces, /*extended=*/true));
   const int64_t plan_start = now_ns();
-  tree_ns_ += plan_start - tree_start;
   const bool is_next = view_.update(pieces);
   const TreeView view = view_.tree();
   const DeviceDescription device{.n_workers = device_.n_workers,
-                                 .deterministic = device_.deterministic};
+                                 .deterministic = device_.deterministic,
+                                 .block = device_.block};
   for (size_t group = 0; group < plans_.size(); ++group) {
     if (!is_next || !advance_plan(view, device, plans_[group])) {
       make_plan(method_, view, shapes_[group], device, plans_[group]);

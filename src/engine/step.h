@@ -25,6 +25,7 @@ struct StepDevice {
   AttentionExecutor* attention = nullptr;
   int n_workers = 1;
   bool deterministic = false;  // plans whose results do not depend on how they are cut
+  int32_t block = 128;         // as DeviceDescription::block
 };
 
 // Runs steps for one model. Not thread safe; allocates nothing once steps of a size have been seen.
@@ -38,6 +39,9 @@ class StepRunner {
   // unchanged, if the KV budget cannot hold the new tokens. Requires distinct sequences and at most
   // max_rows() tokens together.
   Result<void> run(std::span<const Piece> pieces, StepOutput output = StepOutput::kLogits);
+
+  // run() for pieces whose tokens are the newest of their sequences already.
+  Result<void> run_extended(std::span<const Piece> pieces, StepOutput output = StepOutput::kLogits);
 
   // Of the last run: logits, [vocab], after the token that the piece's wanted[i] names.
   std::span<const float> logits(size_t piece, size_t i) const { return output(piece, i); }
@@ -67,7 +71,8 @@ class StepRunner {
   std::span<const float> output(size_t piece, size_t i) const {
     return output_.span().subspan((output_begin_[piece] + i) * output_width_, output_width_);
   }
-  Result<void> check_positions(std::span<const Piece> pieces) const;
+  // `extended`: whether the sequences have the pieces' tokens already.
+  Result<void> check_positions(std::span<const Piece> pieces, bool extended) const;
   Result<void> extend(std::span<const Piece> pieces);
 
   const Model& model_;

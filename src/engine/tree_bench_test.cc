@@ -3,20 +3,22 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <limits>
+
+#include "engine/testing_tiny_engine.h"
 
 namespace banyan {
 namespace {
 
-constexpr std::array kMethods = {PlanMethod::kPaged, PlanMethod::kAuto, PlanMethod::kTwoPhase};
+constexpr TreeMethod kMethods[] = {
+    {PlanMethod::kPaged}, {PlanMethod::kAuto}, {PlanMethod::kTwoPhase}};
 constexpr MachineFigures kMachine = {.bandwidth_gbps = 10, .peak_gflops = 100, .peak_gexps = 2};
 constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
 constexpr int kHeads = 4;
 constexpr KvShape kKv{.n_layers = 2, .n_kv_heads = 2, .head_dim = 24};
 
 // The tree of "TreeReplay.CountsASmallTree", behind a prompt worth sharing.
-const TraceTree kTree{300, {0, 0, 1}, {3, 5, 2}};
+const ForestWorkload kTree{{{300, {0, 0, 1}, {3, 5, 2}}}};
 
 TreeBenchResult measured(const TreeWorkload& workload, double bandwidth_gbps = 10) {
   ThreadPool pool(2);
@@ -87,8 +89,57 @@ TEST(TreeBench, DraftsAreRowsOfTheirOwn) {
   EXPECT_EQ(result.methods[2].kv_tokens_read, result.counts.n_tree_sum);
 }
 
+TEST(TreeBench, BlocksAreOfTheSizeAskedFor) {
+  ThreadPool pool(2);
+  const TreeWorkload fan = ForestWorkload{{{64, {0, 0}, {1, 1}}}};
+  const auto counts = count_steps(fan, kAll);
+  const TreeMethod blocks[] = {{PlanMethod::kFlatten, 32}, {PlanMethod::kFlatten, 64}};
+  const auto result = bench_tree(fan, kAll, *counts, kKv, kHeads, blocks,
+                                 {pool, detect_isa(), kMachine}, [](int, int64_t) {});
+  ASSERT_TRUE(result);
+  // Both rows in each block of the prompt, and in one with what each has alone.
+  EXPECT_EQ(result->methods[0].partial_rows, 2U * 2 + 2);
+  EXPECT_EQ(result->methods[1].partial_rows, 2U * 1 + 2);
+}
+
+TEST(TreeBench, AModelGoesThroughTheSameSteps) {
+  EngineOptions options = tiny_options();
+  options.deterministic = false;  // else nodes are shared in whole segments only
+  const auto engine = open(options);
+  for (const TreeWorkload& workload :
+       {TreeWorkload(ForestWorkload{{{40, {0, 0, 1}, {3, 5, 2}}, {9, {0}, {2}}}}),
+        TreeWorkload(SpecWorkload{40, {0, 0, 1, 1, 4}, {1, 4, 0, 3}})}) {
+    const auto counts = count_steps(workload, kAll);
+    const auto result =
+        bench_tree(workload, kAll, *counts, *engine, kMethods, kMachine, [](int, int64_t) {});
+    ASSERT_TRUE(result) << result.error().message;
+    ASSERT_EQ(result->methods.size(), 3U);
+    EXPECT_EQ(result->methods[0].kv_tokens_read, counts->path_sum);
+    EXPECT_EQ(result->methods[2].kv_tokens_read, counts->n_tree_sum);
+    for (const TreeFigures& f : result->methods) {
+      EXPECT_GT(f.attention_ms, 0);
+      EXPECT_GT(f.weights_ms, 0);
+      EXPECT_GT(f.step_ms, f.attention_ms + f.weights_ms);
+    }
+    EXPECT_GT(result->roof_ms, 0);
+    EXPECT_EQ(engine->tree().positions(), 0U);
+  }
+}
+
+TEST(TreeBench, AModelRefusesNodesThatItHasNoTokensFor) {
+  const auto engine = open();
+  const auto n = static_cast<size_t>(engine->model().hp.vocab);
+  const TreeWorkload fan =
+      ForestWorkload{{{4, std::vector<uint32_t>(n, 0), std::vector<int32_t>(n, 1)}}};
+  const auto counts = count_steps(fan, kAll);
+  const auto refused =
+      bench_tree(fan, kAll, *counts, *engine, kMethods, kMachine, [](int, int64_t) {});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("more nodes than"), std::string::npos);
+}
+
 TEST(TreeBench, ATreeWithoutStepsTakesNoTime) {
-  const TreeBenchResult result = measured(TraceTree{16, {}, {}});
+  const TreeBenchResult result = measured(ForestWorkload{{{16, {}, {}}}});
   EXPECT_EQ(result.counts.steps, 0);
   for (const TreeFigures& f : result.methods) {
     EXPECT_EQ(f.kv_tokens_read, 0U);

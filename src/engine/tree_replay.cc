@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "base/check.h"
@@ -12,29 +13,16 @@
 namespace banyan {
 namespace {
 
-Result<SeqId> open_prompt(KvTree& tree, int32_t tokens) {
-  const SeqId seq = tree.open({}, 0).seq;
-  BANYAN_TRY(tree.extend(seq, std::vector<TokenId>(tokens, 0)));
-  return seq;
-}
+constexpr std::array<uint32_t, 1> kWanted = {0};  // of a piece of one token
 
-class ShapeReplay final : public TreeReplay {
+class ForestReplay final : public TreeReplay {
  public:
-  // Node i's tokens are all i: siblings differ.
-  ShapeReplay(const TraceTree& shape, int64_t most_steps, KvTree& tree, SeqId prompt)
-      : tree_(tree),
-        most_steps_(most_steps),
-        end_(shape.len.size() + 1, 0),
-        children_(shape.len.size() + 1),
-        tokens_(shape.len.size() + 1),
-        live_{{0, prompt}} {
-    std::iota(tokens_.begin(), tokens_.end(), 0);
-    for (uint32_t node = 1; node < end_.size(); ++node) {
-      if (shape.len[node - 1] == 0) continue;
-      const uint32_t parent = shape.parent[node - 1];
-      end_[node] = end_[parent] + shape.len[node - 1];
-      children_[parent].push_back(node);
-    }
+  // Nodes of all trees follow each other. A node's tokens are all its place in its tree: siblings
+  // differ.
+  ForestReplay(const ForestWorkload& forest, int64_t most_steps, KvTree& tree,
+               std::span<const SeqId> prompts)
+      : tree_(tree), most_steps_(most_steps) {
+    for (size_t i = 0; i < forest.trees.size(); ++i) add(forest.trees[i], prompts[i]);
   }
 
   Result<bool> next() override {
@@ -45,7 +33,7 @@ class ShapeReplay final : public TreeReplay {
     }
     pieces_.clear();
     for (const Leaf& leaf : live_) {
-      pieces_.push_back({leaf.seq, std::span(&tokens_[leaf.node], 1), {}});
+      pieces_.push_back({leaf.seq, std::span(&tokens_[leaf.node], 1), kWanted});
       BANYAN_TRY(tree_.extend(leaf.seq, pieces_.back().tokens));
     }
     return !live_.empty();
@@ -56,6 +44,22 @@ class ShapeReplay final : public TreeReplay {
     uint32_t node;
     SeqId seq;
   };
+
+  void add(const TraceTree& shape, SeqId prompt) {
+    const auto root = static_cast<uint32_t>(end_.size());
+    const size_t end = root + shape.len.size() + 1;
+    end_.resize(end, 0);
+    children_.resize(end);
+    tokens_.resize(end);
+    std::iota(tokens_.begin() + root, tokens_.end(), 0);
+    for (uint32_t i = 0; i < shape.len.size(); ++i) {
+      if (shape.len[i] == 0) continue;
+      const uint32_t parent = root + shape.parent[i];
+      end_[root + i + 1] = end_[parent] + shape.len[i];
+      children_[parent].push_back(root + i + 1);
+    }
+    live_.push_back({root, prompt});
+  }
 
   // Nodes that have all of their tokens branch or are pruned.
   void end_nodes() {
@@ -110,7 +114,7 @@ class SpecReplay final : public TreeReplay {
     ++step_;
     for (size_t i = 0; i < drafts_.size(); ++i) {
       if (i > 0) drafts_[i] = tree_.fork(drafts_[workload_.parent[i - 1]]);
-      pieces_.push_back({drafts_[i], std::span(&tokens_[i], 1), {}});
+      pieces_.push_back({drafts_[i], std::span(&tokens_[i], 1), kWanted});
       BANYAN_TRY(tree_.extend(drafts_[i], pieces_.back().tokens));
     }
     return true;
@@ -182,32 +186,41 @@ uint64_t panel_bound(const TreeWorkload& workload) {
     const auto kept = std::accumulate(spec->accept.begin(), spec->accept.end(), uint64_t{0});
     return of_node(spec->prompt + kept + 1) + spec->parent.size();
   }
-  const auto& tree = std::get<TraceTree>(workload);
-  uint64_t panels = of_node(tree.prompt);
-  for (const int32_t tokens : tree.len) panels += of_node(tokens);
+  uint64_t panels = 0;
+  for (const TraceTree& tree : std::get<ForestWorkload>(workload).trees) {
+    panels += of_node(tree.prompt);
+    for (const int32_t tokens : tree.len) panels += of_node(tokens);
+  }
   return panels;
+}
+
+Result<TreeWorkload> choose_trees(const std::vector<TraceTree>& trees, std::span<const int> places,
+                                  std::optional<int32_t> prompt) {
+  ForestWorkload forest;
+  for (const int place : places) {
+    if (place < 0 || static_cast<size_t>(place) >= trees.size()) {
+      return bad_input(
+          fmt::format("--tree is {}, expected places from 0 to {}", place, trees.size() - 1));
+    }
+    forest.trees.push_back(trees[place]);
+    forest.trees.back().prompt = prompt.value_or(trees[place].prompt);
+  }
+  return TreeWorkload(std::move(forest));
 }
 
 }  // namespace
 
-Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::optional<int> tree,
+Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::span<const int> which,
                                      std::optional<int32_t> prompt) {
-  if (trace.topologies.empty()) {
-    const int place = tree.value_or(0);
-    if (place < 0 || static_cast<size_t>(place) >= trace.trees.size()) {
-      return bad_input(fmt::format("--tree is {}, expected a place from 0 to {}", place,
-                                   trace.trees.size() - 1));
-    }
-    TraceTree chosen = trace.trees[place];
-    chosen.prompt = prompt.value_or(chosen.prompt);
-    return TreeWorkload(std::move(chosen));
-  }
-  const auto topology = trace.topologies.find(tree.value_or(0));
-  if (topology == trace.topologies.end()) {
+  constexpr std::array kFirst = {0};
+  if (which.empty()) which = kFirst;
+  if (trace.topologies.empty()) return choose_trees(trace.trees, which, prompt);
+  const auto topology = trace.topologies.find(which[0]);
+  if (which.size() > 1 || topology == trace.topologies.end()) {
     std::vector<uint32_t> sizes;
     for (const auto& [size, parents] : trace.topologies) sizes.push_back(size);
     return bad_input(fmt::format("--tree is {}, expected the size of a topology: {}",
-                                 tree.value_or(0), fmt::join(sizes, ", ")));
+                                 fmt::join(which, ","), fmt::join(sizes, ", ")));
   }
   const SpecRecord& record = trace.records.front();
   if (!prompt && record.prompt == 0) {
@@ -217,19 +230,33 @@ Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::optional<int> 
       SpecWorkload{prompt.value_or(record.prompt), topology->second, record.accept});
 }
 
-Result<std::unique_ptr<TreeReplay>> start_replay(const TreeWorkload& workload, int64_t most_steps,
-                                                 PanelPool& pool, KvTree& tree) {
-  const auto length = std::visit([](const auto& any) { return any.prompt; }, workload);
-  const auto prompt = open_prompt(tree, length);
-  if (!prompt) return prompt.error();
-  std::unique_ptr<TreeReplay> replay;
-  if (const auto* drafts = std::get_if<SpecWorkload>(&workload)) {
-    replay = std::make_unique<SpecReplay>(*drafts, most_steps, pool, tree, *prompt);
-  } else {
-    const auto& shape = std::get<TraceTree>(workload);
-    replay = std::make_unique<ShapeReplay>(shape, most_steps, tree, *prompt);
+std::vector<int32_t> prompt_lengths(const TreeWorkload& workload) {
+  if (const auto* drafts = std::get_if<SpecWorkload>(&workload)) return {drafts->prompt};
+  std::vector<int32_t> lengths;
+  for (const TraceTree& tree : std::get<ForestWorkload>(workload).trees) {
+    lengths.push_back(tree.prompt);
   }
-  return replay;
+  return lengths;
+}
+
+Result<std::vector<SeqId>> open_prompts(const TreeWorkload& workload, KvTree& tree) {
+  std::vector<SeqId> prompts;
+  for (const int32_t length : prompt_lengths(workload)) {
+    const auto token = static_cast<TokenId>(prompts.size());
+    prompts.push_back(tree.open({}, 0).seq);
+    BANYAN_TRY(tree.extend(prompts.back(), std::vector<TokenId>(length, token)));
+  }
+  return prompts;
+}
+
+std::unique_ptr<TreeReplay> start_replay(const TreeWorkload& workload, int64_t most_steps,
+                                         PanelPool& pool, KvTree& tree,
+                                         std::span<const SeqId> prompts) {
+  if (const auto* drafts = std::get_if<SpecWorkload>(&workload)) {
+    return std::make_unique<SpecReplay>(*drafts, most_steps, pool, tree, prompts[0]);
+  }
+  return std::make_unique<ForestReplay>(std::get<ForestWorkload>(workload), most_steps, tree,
+                                        prompts);
 }
 
 Result<TreeCounts> count_steps(const TreeWorkload& workload, int64_t most_steps) {
@@ -237,14 +264,15 @@ Result<TreeCounts> count_steps(const TreeWorkload& workload, int64_t most_steps)
   auto pool = PanelPool::create(kSmallest, panel_bound(workload) * kSmallest.panel_bytes());
   if (!pool) return pool.error();
   KvTree tree(*pool);
-  const auto replay = start_replay(workload, most_steps, *pool, tree);
-  if (!replay) return replay.error();
+  const auto prompts = open_prompts(workload, tree);
+  if (!prompts) return prompts.error();
+  const auto replay = start_replay(workload, most_steps, *pool, tree, *prompts);
   TreeCounts counts;
   while (true) {
-    const auto more = (*replay)->next();
+    const auto more = replay->next();
     if (!more) return more.error();
     if (!*more) break;
-    const auto pieces = (*replay)->pieces();
+    const auto pieces = replay->pieces();
     ++counts.steps;
     counts.queries += static_cast<int64_t>(pieces.size());
     counts.n_tree_sum += tree.positions();

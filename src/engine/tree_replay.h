@@ -26,14 +26,25 @@ struct SpecWorkload {
   std::vector<int32_t> accept;
 };
 
-// A recorded tree (files/tree_trace_file.h says what its steps are), or drafts.
-using TreeWorkload = std::variant<TraceTree, SpecWorkload>;
+// Recorded trees (files/tree_trace_file.h says what their steps are), each behind a prompt of its
+// own, that grow side by side: a step is one of all that are not over.
+struct ForestWorkload {
+  std::vector<TraceTree> trees;
+};
 
-// What `tree` names: the place of a tree (default: the first), or the size of a topology, with the
-// first record. Its prompt is of `prompt` tokens, or as recorded. kBadInput, without the file's
-// name, where there is no such thing.
-Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::optional<int> tree,
+using TreeWorkload = std::variant<ForestWorkload, SpecWorkload>;
+
+// What `which` names: places of trees (default: the first), or the size of a topology, with the
+// first record. Prompts are of `prompt` tokens, or as recorded. kBadInput, without the file's name,
+// where there is no such thing.
+Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::span<const int> which,
                                      std::optional<int32_t> prompt);
+
+// Tokens of each prompt.
+std::vector<int32_t> prompt_lengths(const TreeWorkload& workload);
+
+// Puts the prompts into the tree, without K and V. kFailed where the pool is too small.
+Result<std::vector<SeqId>> open_prompts(const TreeWorkload& workload, KvTree& tree);
 
 class TreeReplay {
  public:
@@ -44,17 +55,20 @@ class TreeReplay {
   // kFailed where the pool is too small.
   virtual Result<bool> next() = 0;
 
-  // The new tokens of the step: one for each live leaf of a tree, or for each token of a draft.
+  // The new tokens of the step, whose outputs are wanted: one for each live leaf of a tree, or for
+  // each token of a draft. Tokens are numbers from 0 on, fewer than a tree or a draft has nodes.
   std::span<const Piece> pieces() const { return pieces_; }
 
  protected:
   std::vector<Piece> pieces_;
 };
 
-// A replay of `most_steps` steps at most, its prompt in the tree already. All references must
-// outlive it; pool and tree, which are each other's, hold nothing else.
-Result<std::unique_ptr<TreeReplay>> start_replay(const TreeWorkload& workload, int64_t most_steps,
-                                                 PanelPool& pool, KvTree& tree);
+// A replay of `most_steps` steps at most, behind `prompts`, sequences of the lengths asked for,
+// which it drops. All references must outlive it; pool and tree, which are each other's, hold
+// nothing else.
+std::unique_ptr<TreeReplay> start_replay(const TreeWorkload& workload, int64_t most_steps,
+                                         PanelPool& pool, KvTree& tree,
+                                         std::span<const SeqId> prompts);
 
 struct TreeCounts {
   int64_t steps = 0;

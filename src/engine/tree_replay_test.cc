@@ -28,10 +28,23 @@ Counters counters(const TreeCounts& c) {
   return {c.steps, c.queries, static_cast<int64_t>(c.n_tree_sum), static_cast<int64_t>(c.path_sum)};
 }
 
+TreeWorkload forest_of(const TraceTree& tree) { return ForestWorkload{{tree}}; }
+
+// A replay behind prompts without K and V.
+std::unique_ptr<TreeReplay> started(const TreeWorkload& workload, int64_t most_steps,
+                                    PanelPool& pool, KvTree& tree) {
+  const auto prompts = open_prompts(workload, tree);
+  EXPECT_TRUE(prompts) << prompts.error().message;
+  return start_replay(workload, most_steps, pool, tree, *prompts);
+}
+
 Counters counted(const TreeWorkload& workload, int64_t most_steps = kAll) {
   const auto counts = count_steps(workload, most_steps);
   EXPECT_TRUE(counts) << counts.error().message;
   return counts ? counters(*counts) : Counters{};
+}
+Counters counted(const TraceTree& tree, int64_t most_steps = kAll) {
+  return counted(forest_of(tree), most_steps);
 }
 
 // From the definition alone: a node lives from the step after its parent's last to its own last.
@@ -71,12 +84,11 @@ void expect_nothing_left(const TreeWorkload& workload, int64_t most_steps) {
   ASSERT_TRUE(counts);
   PanelPool pool = small_pool(counts->most_panels);
   KvTree tree(pool);
-  const auto replay = start_replay(workload, most_steps, pool, tree);
-  ASSERT_TRUE(replay);
+  const auto replay = started(workload, most_steps, pool, tree);
   int64_t steps = 0;
-  for (; *(*replay)->next(); ++steps) ASSERT_FALSE((*replay)->pieces().empty());
+  for (; *replay->next(); ++steps) ASSERT_FALSE(replay->pieces().empty());
   EXPECT_EQ(steps, counts->steps);
-  EXPECT_TRUE((*replay)->pieces().empty());
+  EXPECT_TRUE(replay->pieces().empty());
   tree.check_integrity();
   EXPECT_EQ(tree.first_sequence(), kNoSequence);
   EXPECT_EQ(tree.positions(), 0U);
@@ -109,26 +121,42 @@ TEST(TreeReplay, RandomTreesCountAsTheirDefinitionSays) {
     }
     const int64_t most_steps = trial % 4 == 0 ? random() % 40 : kAll;
     ASSERT_EQ(counted(tree, most_steps), simulated(tree, most_steps)) << trial;
-    expect_nothing_left(tree, most_steps);
-    most_leaves = std::max(most_leaves, int64_t{count_steps(tree, kAll)->most_rows});
+    expect_nothing_left(forest_of(tree), most_steps);
+    most_leaves = std::max(most_leaves, int64_t{count_steps(forest_of(tree), kAll)->most_rows});
   }
   EXPECT_GT(most_leaves, 64);
+}
+
+TEST(TreeReplay, AForestCountsAsItsTreesTogether) {
+  const TraceTree trees[] = {
+      {16, {0, 0, 1}, {3, 5, 2}}, {40, {0}, {9}}, {1, {}, {}}, {16, {0, 0, 1}, {3, 5, 2}}};
+  for (const int64_t most_steps : {kAll, int64_t{4}}) {
+    Counters sum{};
+    for (const TraceTree& tree : trees) {
+      const Counters own = counted(tree, most_steps);
+      sum[0] = std::max(sum[0], own[0]);
+      for (size_t i = 1; i < sum.size(); ++i) sum[i] += own[i];
+    }
+    const ForestWorkload forest{{std::begin(trees), std::end(trees)}};
+    // A tree without steps is there until the first step ends what is over.
+    EXPECT_EQ(counted(TreeWorkload(forest), most_steps), sum);
+    expect_nothing_left(forest, most_steps);
+  }
 }
 
 TEST(TreeReplay, EveryRowIsTheEndOfItsPath) {
   const TraceTree shape{20, {0, 0, 1, 1, 4}, {3, 9, 2, 17, 1}};
   PanelPool pool = small_pool(64);
   KvTree tree(pool);
-  const auto replay = start_replay(shape, kAll, pool, tree);
-  ASSERT_TRUE(replay);
-  for (int step = 1; *(*replay)->next(); ++step) {
+  const auto replay = started(forest_of(shape), kAll, pool, tree);
+  for (int step = 1; *replay->next(); ++step) {
     tree.check_integrity();
     std::set<SeqId> live;
     for (SeqId seq = tree.first_sequence(); seq != kNoSequence; seq = tree.next_sequence(seq)) {
       live.insert(seq);
     }
     std::set<SeqId> rows;
-    for (const Piece& piece : (*replay)->pieces()) {
+    for (const Piece& piece : replay->pieces()) {
       rows.insert(piece.seq);
       EXPECT_EQ(tree.length(piece.seq), 20 + step);
       EXPECT_EQ(piece.tokens.size(), 1U);
@@ -189,17 +217,16 @@ void replay_drafts(const SpecWorkload& workload) {
   PanelPool pool = small_pool(counts->most_panels);
   KvTree tree(pool);
   KvNumbers numbers(pool);
-  const auto replay = start_replay(workload, kAll, pool, tree);
-  ASSERT_TRUE(replay);
+  const auto replay = started(workload, kAll, pool, tree);
   const size_t n_draft = workload.parent.size() + 1;
   std::vector<float> known;  // what each known position holds first
   float next_value = 0;
   int64_t n_tree = 0;
   int64_t paths = 0;
   for (size_t step = 0; step < workload.accept.size(); ++step) {
-    ASSERT_TRUE(*(*replay)->next());
+    ASSERT_TRUE(*replay->next());
     tree.check_integrity();
-    const auto pieces = (*replay)->pieces();
+    const auto pieces = replay->pieces();
     ASSERT_EQ(pieces.size(), n_draft);
     if (step == 0) {
       for (Position p = 0; p < workload.prompt; ++p) {
@@ -227,7 +254,7 @@ void replay_drafts(const SpecWorkload& workload) {
       known = path[kept.back()];
     }
   }
-  ASSERT_FALSE(*(*replay)->next());
+  ASSERT_FALSE(*replay->next());
   EXPECT_EQ(tree.positions(), 0U);
   EXPECT_EQ(pool.used(), 0U);
   const auto steps = static_cast<int64_t>(workload.accept.size());
@@ -295,7 +322,7 @@ TEST_F(PublishedTraces, EveryTreeCountsAsItsDefinitionSaysAndLeavesNothing) {
   for (const char* name : {"sorting128ToT", "keywordToT"}) {
     for (const TraceTree& tree : trace(name).trees) {
       ASSERT_EQ(counted(tree), simulated(tree)) << name;
-      expect_nothing_left(tree, kAll);
+      expect_nothing_left(forest_of(tree), kAll);
     }
   }
 }
@@ -307,7 +334,7 @@ TEST_F(PublishedTraces, FlattenCutsThePublishedBlocks) {
     PanelPool pool = small_pool(count_steps(workload, kAll)->most_panels);
     KvTree tree(pool);
     StepView view(tree);
-    const auto replay = start_replay(workload, kAll, pool, tree).value();
+    const auto replay = started(workload, kAll, pool, tree);
     Plan plan;
     std::array<uint64_t, 2> sum{};
     while (*replay->next()) {
@@ -326,7 +353,7 @@ TEST_F(PublishedTraces, FlattenCutsThePublishedBlocks) {
 TEST_F(PublishedTraces, EveryDraftIsReplayed) {
   const TreeTrace spec = trace("spec");
   for (const auto& [size, parent] : spec.topologies) {
-    const auto workload = choose_workload(spec, static_cast<int>(size), 50);
+    const auto workload = choose_workload(spec, std::array{static_cast<int>(size)}, 50);
     ASSERT_TRUE(workload);
     auto drafts = std::get<SpecWorkload>(*workload);
     drafts.accept.resize(8);
@@ -344,19 +371,29 @@ TEST(ChooseWorkload, NamesWhatThereIs) {
   TreeTrace spec;
   spec.topologies = {{1, {}}, {3, {0, 1}}};
   spec.records = {{0, {1}}};
-  EXPECT_EQ(std::get<TraceTree>(*choose_workload(trees, {}, {})).prompt, 5);
-  EXPECT_EQ(std::get<TraceTree>(*choose_workload(trees, 1, {})).prompt, 6);
-  EXPECT_EQ(std::get<TraceTree>(*choose_workload(trees, 1, 77)).prompt, 77);
-  EXPECT_EQ(std::get<SpecWorkload>(*choose_workload(spec, 3, 4)).parent.size(), 2U);
+  using Which = std::vector<int>;
+  using Prompts = std::vector<int32_t>;
+  const auto prompts = [&](const Which& which, std::optional<int32_t> prompt) {
+    return prompt_lengths(*choose_workload(trees, which, prompt));
+  };
+  EXPECT_EQ(prompts({}, {}), Prompts{5});
+  EXPECT_EQ(prompts({1}, {}), Prompts{6});
+  EXPECT_EQ(prompts({1}, 77), Prompts{77});
+  EXPECT_EQ(prompts({1, 0, 1}, {}), (Prompts{6, 5, 6}));
+  EXPECT_EQ(std::get<SpecWorkload>(*choose_workload(spec, Which{3}, 4)).parent.size(), 2U);
   const auto refusal = [](const Result<TreeWorkload>& refused) {
     EXPECT_FALSE(refused);
     return refused ? "" : refused.error().message;
   };
-  EXPECT_EQ(refusal(choose_workload(trees, 2, {})), "--tree is 2, expected a place from 0 to 1");
-  EXPECT_EQ(refusal(choose_workload(trees, -1, {})), "--tree is -1, expected a place from 0 to 1");
+  EXPECT_EQ(refusal(choose_workload(trees, Which{0, 2}, {})),
+            "--tree is 2, expected places from 0 to 1");
+  EXPECT_EQ(refusal(choose_workload(trees, Which{-1}, {})),
+            "--tree is -1, expected places from 0 to 1");
   EXPECT_EQ(refusal(choose_workload(spec, {}, 4)),
             "--tree is 0, expected the size of a topology: 1, 3");
-  EXPECT_NE(refusal(choose_workload(spec, 3, {})).find("--prompt N"), std::string::npos);
+  EXPECT_EQ(refusal(choose_workload(spec, Which{1, 3}, 4)),
+            "--tree is 1,3, expected the size of a topology: 1, 3");
+  EXPECT_NE(refusal(choose_workload(spec, Which{3}, {})).find("--prompt N"), std::string::npos);
 }
 
 }  // namespace
