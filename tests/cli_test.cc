@@ -352,13 +352,24 @@ TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
   }
   EXPECT_NE(run("bench tree " + good + " --steps 2 --prompt 30").out.find("2 steps, 4 rows"),
             std::string::npos);
+  const Outcome blocks = run("bench tree " + good + " --method flatten,auto --block 32,64");
+  EXPECT_NE(blocks.out.find("flatten 32"), std::string::npos);
+  EXPECT_NE(blocks.out.find("flatten 64"), std::string::npos);
+
+  const Outcome model = run("bench tree " + good + " --json --method auto -m " + tiny_);
+  ASSERT_EQ(model.code, 0) << model.err;
+  const json row = json::parse(model.out);
+  EXPECT_EQ(row["n_tree_sum"], 110);
+  EXPECT_GT(row["weights_ms"], 0);
+  EXPECT_GT(row["step_ms"], row["weights_ms"]);
 
   const std::string cycle = write("cycle.json", R"({"prompt": 1, "parent": [1], "len": [1]})");
   expect_refused("bench tree " + cycle, cycle + ": tree 0: node 1: parent is 1");
   expect_refused("bench tree " + in_folder("none.json"), in_folder("none.json"));
   expect_refused("bench tree " + good + " --tree 1", good + ": --tree is 1");
   expect_refused("bench tree " + good + " --prompt 0", "--prompt");
-  expect_refused("bench tree " + good + " -m " + tiny_, "attention alone");
+  expect_refused("bench tree " + good + " --heads 8 -m " + tiny_, "--heads");
+  expect_refused("bench tree " + good + " --block 8", "--block");
   expect_refused("bench tree " + good + " --steps 1.5", "--steps");
   expect_refused("bench tree " + good + " --method best", "--method");
   expect_refused("bench tree " + good + " --kv-heads 5", "--kv-heads");
