@@ -43,10 +43,10 @@ std::unique_ptr<AttentionExecutor> make_reference_executor();
 
 struct CpuAttentionOptions {
   Isa isa = detect_isa();  // highest instruction set that kernels may use
-  // Many packed rows over f16 or bf16 KV may meet it in bf16, where the CPU multiplies that (under
-  // the cap `isa`): Q, K, V and the weights of V are rounded to 8 bits of mantissa. A row's result
-  // then depends on how many rows are with it.
-  bool bf16_products = false;
+  // Many packed rows over KV of 16 or 8 bits may meet it in pairs of 16-bit numbers, where the CPU
+  // multiplies these (under the cap `isa`): as whole numbers of 12 to 15 bits (AVX512_VNNI), or in
+  // bf16 (AMX). A row's result then depends on how many rows are with it.
+  bool pair_products = false;
 };
 
 // SIMD kernels; runs on `pool`, which must outlive it.

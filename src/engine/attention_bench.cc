@@ -58,7 +58,7 @@ class Race {
   Race(const AttentionWorkload& workload, const MeasuredDevice& device)
       : workload_(workload),
         n_workers_(device.pool.size()),
-        executor_(make_cpu_executor(device.pool, {.isa = device.isa, .bf16_products = true})),
+        executor_(make_cpu_executor(device.pool, {.isa = device.isa, .pair_products = true})),
         output_(workload.shape()) {}
 
   void enter(PlanMethod method, const AttentionSample& sample) {

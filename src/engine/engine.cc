@@ -176,7 +176,7 @@ Engine::Engine(EngineOptions options, ModelFile file, Model model,
       attention_(
           options_.attention == AttentionDevice::kCpu
               ? make_cpu_executor(threads_, {.isa = options_.isa,
-                                             .bf16_products = options_.compute == Compute::kAuto &&
+                                             .pair_products = options_.compute == Compute::kAuto &&
                                                               !options_.deterministic})
               : make_reference_executor()),
       pool_(std::move(pool)),

@@ -153,7 +153,7 @@ class AttentionRace final : public TreeRace {
         view_(tree_),
         shape_(kv.planes(0).shape),
         n_heads_(n_heads),
-        executor_(make_cpu_executor(device.pool, {.isa = device.isa, .bf16_products = true})),
+        executor_(make_cpu_executor(device.pool, {.isa = device.isa, .pair_products = true})),
         q_(row_floats() * most_rows),
         out_(row_floats() * most_rows) {
     const NormalTable table;

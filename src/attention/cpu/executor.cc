@@ -21,8 +21,8 @@ constexpr uint64_t kMostPartsOfARow = 16;
 
 class CpuExecutor final : public AttentionExecutor {
  public:
-  CpuExecutor(ThreadPool& pool, Isa isa, const Bf16Kernels* bf16)
-      : pool_(pool), kernels_(attention_kernels(isa)), bf16_(bf16), scratch_(pool.size()) {}
+  CpuExecutor(ThreadPool& pool, Isa isa, const PairKernels* pairs)
+      : pool_(pool), kernels_(attention_kernels(isa)), pairs_(pairs), scratch_(pool.size()) {}
 
   void prepare(const Plan& plan, const KvShape& shape, int n_heads) override;
   void attend(const Plan& plan, const AttendInputs& in, const AttendOutputs& out) override;
@@ -31,7 +31,7 @@ class CpuExecutor final : public AttentionExecutor {
  private:
   ThreadPool& pool_;
   const AttentionKernels& kernels_;
-  const Bf16Kernels* bf16_;             // null: every product in f32
+  const PairKernels* pairs_;            // null: every product in f32
   std::vector<WorkerScratch> scratch_;  // one for each worker
   AlignedArray<float> partials_;
 };
@@ -59,7 +59,7 @@ bool is_small(const Plan& plan, int head_dim, int group) {
 }
 
 void CpuExecutor::prepare(const Plan& plan, const KvShape& shape, int n_heads) {
-  for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim, bf16_ != nullptr);
+  for (WorkerScratch& scratch : scratch_) scratch.reserve(shape.head_dim, pairs_ != nullptr);
   // Sequences that grow are cut into more and more parts, a few for each worker: room for those of
   // a single one from the beginning, and half as much again as plans with many ask for.
   const uint64_t single = kMostPartsOfARow * pool_.size() * n_heads * (shape.head_dim + 2);
@@ -73,7 +73,7 @@ void CpuExecutor::attend(const Plan& plan, const AttendInputs& in, const AttendO
   BANYAN_CHECK(partials_.size() >= plan.workspace_floats, "prepare() comes before attend()");
   const auto last = std::ranges::max_element(plan.row_pos);
   const int64_t most_keys = last == plan.row_pos.end() ? 0 : int64_t{*last} + 1;
-  const AttendCall call{&kernels_, bf16_, &plan, &in, &out, partials_.data(), most_keys};
+  const AttendCall call{&kernels_, pairs_, &plan, &in, &out, partials_.data(), most_keys};
   const int group = in.n_heads / in.kv.shape.n_kv_heads;
   const bool alone = pool_.size() == 1 || is_small(plan, in.kv.shape.head_dim, group);
   // Every worker takes the next KV head of the next piece; pieces are listed with the largest
@@ -117,15 +117,16 @@ uint64_t CpuExecutor::workspace_bytes() const {
 }  // namespace
 
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
-                                                     const Bf16Kernels* bf16) {
-  return std::make_unique<CpuExecutor>(pool, isa, bf16);
+                                                     const PairKernels* pairs) {
+  return std::make_unique<CpuExecutor>(pool, isa, pairs);
 }
 
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
                                                      const CpuAttentionOptions& options) {
   return make_cpu_executor(
       pool, options.isa,
-      options.bf16_products ? bf16_kernels_for(options.isa, has_avx512_bf16()) : nullptr);
+      options.pair_products ? pair_kernels_for(options.isa, has_avx512_vnni(), has_avx512_bf16())
+                            : nullptr);
 }
 
 }  // namespace banyan

@@ -8,7 +8,7 @@
 
 #include "attention/cpu/tile_kernels-inl.h"
 
-namespace banyan::bf16 {
+namespace banyan::pairs {
 
 struct HardwareTiles {
   // Tiles of A and C have `rows` rows, those of B 16, all of 64 bytes.
@@ -59,4 +59,4 @@ struct HardwareTiles {
   }
 };
 
-}  // namespace banyan::bf16
+}  // namespace banyan::pairs

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The kernels on pairs of bf16 that a machine can be tested with.
+// The kernels on pairs that a machine can be tested with.
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/cpu/bf16_kernels.h"
+#include "attention/cpu/pair_kernels.h"
 #include "base/check.h"
 #include "base/isa.h"
 #include "hwy/base.h"
@@ -24,7 +24,7 @@ namespace banyan::testing {
 class EmulatedTiles {
  public:
   static void configure(int rows) {
-    BANYAN_CHECK(rows > 0 && rows <= bf16::kTileSide, "tiles have 1 to 16 rows");
+    BANYAN_CHECK(rows > 0 && rows <= pairs::kTileSide, "tiles have 1 to 16 rows");
     BANYAN_CHECK(state_.rows == 0, "tiles that were configured are released first");
     state_.rows = rows;
   }
@@ -61,7 +61,7 @@ class EmulatedTiles {
     for (int row = 0; row < rows<kSum>(); ++row) {
       __m512 even = _mm512_setzero_ps();
       __m512 odd = _mm512_setzero_ps();
-      for (int i = 0; i < bf16::kTileSide; ++i) {
+      for (int i = 0; i < pairs::kTileSide; ++i) {
         const __m512i a = _mm512_set1_epi32(static_cast<int>(tile<kLeft>()[row][i]));
         const __m512i b = _mm512_loadu_si512(tile<kRight>()[i]);
         even = _mm512_fmadd_ps(first_of(a), first_of(b), even);
@@ -82,20 +82,20 @@ class EmulatedTiles {
     return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(~0xffff)));
   }
 
-  static constexpr size_t kRowBytes = bf16::kTileSide * sizeof(uint32_t);
+  static constexpr size_t kRowBytes = pairs::kTileSide * sizeof(uint32_t);
   struct State {
     int rows;  // of tiles of A and C; 0: not configured
-    uint32_t tiles[bf16::kTiles][bf16::kTileSide][bf16::kTileSide];
+    uint32_t tiles[pairs::kTiles][pairs::kTileSide][pairs::kTileSide];
   };
 
   template <int kTile>
-  static uint32_t (*tile())[bf16::kTileSide] {
+  static uint32_t (*tile())[pairs::kTileSide] {
     BANYAN_CHECK(state_.rows != 0, "tiles are configured before they are used");
     return state_.tiles[kTile];
   }
   template <int kTile>
   static int rows() {
-    return kTile < bf16::kB ? state_.rows : bf16::kTileSide;
+    return kTile < pairs::kB ? state_.rows : pairs::kTileSide;
   }
 
   static inline thread_local State state_{};  // NOLINT(readability-identifier-naming): a member
@@ -107,40 +107,41 @@ HWY_POP_ATTRIBUTES
 
 namespace banyan::testing {
 
-enum class Bf16Way { kVectors, kTiles, kEmulatedTiles };
+enum class PairWay { kIntegers, kTiles, kEmulatedTiles };
 
-inline std::string name(Bf16Way way) {
-  constexpr const char* kNames[] = {"Vectors", "Tiles", "EmulatedTiles"};
+inline std::string name(PairWay way) {
+  constexpr const char* kNames[] = {"Integers", "Tiles", "EmulatedTiles"};
   return kNames[static_cast<int>(way)];
 }
 
 // Null where this machine cannot run them.
-inline const Bf16Kernels* kernels_of([[maybe_unused]] Bf16Way way) {
+inline const PairKernels* kernels_of([[maybe_unused]] PairWay way) {
 #if HWY_ARCH_X86_64
-  if (detect_isa() < Isa::kAvx512 || !has_avx512_bf16()) return nullptr;
-  if (way == Bf16Way::kVectors) return bf16_kernels();
-  if (way == Bf16Way::kTiles) return detect_isa() >= Isa::kAmx ? tile_kernels() : nullptr;
-  static const Bf16Kernels kEmulated = bf16::tile_kernels_by<EmulatedTiles>();
+  if (detect_isa() < Isa::kAvx512) return nullptr;
+  if (way == PairWay::kIntegers) return has_avx512_vnni() ? integer_kernels() : nullptr;
+  if (!has_avx512_bf16()) return nullptr;
+  if (way == PairWay::kTiles) return detect_isa() >= Isa::kAmx ? tile_kernels() : nullptr;
+  static const PairKernels kEmulated = pairs::tile_kernels_by<EmulatedTiles>();
   return &kEmulated;
 #else
   return nullptr;
 #endif
 }
 
-// None where the machine has no AVX512_BF16: suites then need
+// None where the machine has neither AVX512_VNNI nor AVX512_BF16: suites then need
 // GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST.
-inline std::vector<Bf16Way> machine_ways() {
-  std::vector<Bf16Way> ways;
-  for (const Bf16Way way : {Bf16Way::kVectors, Bf16Way::kTiles, Bf16Way::kEmulatedTiles}) {
+inline std::vector<PairWay> machine_ways() {
+  std::vector<PairWay> ways;
+  for (const PairWay way : {PairWay::kIntegers, PairWay::kTiles, PairWay::kEmulatedTiles}) {
     if (kernels_of(way) != nullptr) ways.push_back(way);
   }
   return ways;
 }
 
 // Tests that run with each of them.
-class InBf16 : public ::testing::TestWithParam<Bf16Way> {
+class InPairs : public ::testing::TestWithParam<PairWay> {
  protected:
-  const Bf16Kernels* const kernels_ = kernels_of(GetParam());
+  const PairKernels* const kernels_ = kernels_of(GetParam());
 };
 
 }  // namespace banyan::testing

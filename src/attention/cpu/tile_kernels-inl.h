@@ -9,13 +9,20 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "attention/cpu/bf16-inl.h"
-#include "attention/cpu/bf16_kernels.h"
+#include "attention/cpu/bf16_pack.h"
+#include "attention/cpu/stored_block-inl.h"
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
-namespace banyan::bf16 {
+namespace banyan::pairs {
 
 inline constexpr int kTileSide = 16;  // rows of a tile, and 32-bit elements of its rows
+inline constexpr int kBlockPairs = kChunkTokens / 2;  // of neighbouring keys
+
+// Packed rows from which tiles take no longer than VDPBF16PS would, by published figures (not
+// measured). For a row, 16 keys and 32 dimensions VDPBF16PS takes 8 cycles at best. A tile of up to
+// 16 rows takes 16, and 44 with its loads and its share of C's loads and stores if none of them
+// overlap. As rows share tiles evenly, from 13 on there are 9 or more in each.
+inline constexpr int kFewestTileRows = 13;
 
 // Lines fetched ahead with each tile or two of rows.
 inline constexpr int kLinesPerFold = 64;
@@ -76,6 +83,52 @@ HWY_INLINE void store_sums(TileOperand<float> to) {
   });
 }
 
+// Coefficients of 2^x for x in [0, 1], lowest first: off by 7e-5, a twentieth of what bf16 rounds.
+inline constexpr float kRoughExp2[] = {0.999925219F, 0.695833537F, 0.226067159F, 0.0780245233F};
+
+// Of the scores of a block, 64, to weights exp(score - m) as pairs, zero outside `visible`. m and l
+// follow, and o is scaled down where m grows. l adds up the rounded weights, by which their errors
+// cancel.
+HWY_INLINE void weigh(const float* scores, KeyRange visible, int columns, RowState row,
+                      uint32_t* pairs) {
+  constexpr int kVectors = kChunkTokens / kVectorFloats;
+  __m512 x[kVectors];
+  load_scores(scores, visible, x);
+  const __m512 largest = largest_of(x);
+  // The largest score hardly ever grows after some blocks: asked first, as it is cheaper.
+  if (_mm512_cmp_ps_mask(largest, _mm512_set1_ps(row.m), _CMP_GT_OQ) != 0) {
+    raise_maximum(row, columns, _mm512_reduce_max_ps(largest));
+  }
+  const __m512 offset = _mm512_set1_ps(row.m == kMinusInfinity ? 0 : row.m * -kLog2E);
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+  __m512 sum = _mm512_setzero_ps();
+  HWY_UNROLL(2)
+  for (int i = 0; i < kVectors; i += 2) {
+    const auto exp_of = [&](__m512 score) {
+      return exp2(kRoughExp2, _mm512_fmadd_ps(score, _mm512_set1_ps(kLog2E), offset));
+    };
+    const __m512bh rounded = _mm512_cvtne2ps_pbh(exp_of(x[i + 1]), exp_of(x[i]));
+    _mm512_store_si512(pairs + i * kVectorFloats / 2, (__m512i)rounded);
+    sum = _mm512_dpbf16_ps(sum, rounded, ones);
+  }
+  row.l += _mm512_reduce_add_ps(sum);
+}
+
+// Of the scores of n rows, [n][64], to weights as pairs, [n][32].
+HWY_INLINE void weigh_rows(float* scores, const KeyRange* visible, int n, float softcap,
+                           int columns, const StateView& into, uint32_t* weights) {
+  for (int r = 0; r < n; ++r) {
+    float* own = scores + r * kChunkTokens;
+    uint32_t* pairs = weights + r * kBlockPairs;
+    if (visible[r].begin >= visible[r].end) {
+      std::fill_n(pairs, kBlockPairs, 0);
+      continue;
+    }
+    if (softcap > 0) cap_scores(own, softcap);
+    weigh(own, visible[r], columns, {into.o + r * into.stride, into.m[r], into.l[r]}, pairs);
+  }
+}
+
 // Adds the values of C tiles of columns to the outputs of R tiles of rows.
 template <class Tiles, int R, int C>
 HWY_INLINE void add_values(TileOperand<const uint32_t> weights, TileOperand<const uint32_t> v,
@@ -90,7 +143,7 @@ HWY_INLINE void add_values(TileOperand<const uint32_t> weights, TileOperand<cons
 
 // Folds n rows, of one or two tiles of `rows` rows each, of which the first n_done are folded.
 template <class Tiles, int R>
-void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
+void fold_rows(const PairBlock& block, const uint32_t* q, const uint32_t* q_rest,
                const KeyRange* visible, int n, int n_done, int rows, int head_dim, float softcap,
                const StateView& into) {
   const int n_steps = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide);
@@ -139,15 +192,14 @@ void fold_rows(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest
 }
 
 template <class Tiles>
-void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_rest,
-                const KeyRange* visible, int n, int head_dim, float softcap, const StateView& into,
-                LinesAhead& ahead) {
+void fold_block(const PairBlock& block, const PairRows& packed, const KeyRange* visible, int n,
+                int head_dim, float softcap, const StateView& into, LinesAhead& ahead) {
   const int rows = tile_rows(n);
   const size_t q_stride = (head_dim + 2 * kTileSide - 1) / (2 * kTileSide) * kTileSide;
   const auto fold = [&](auto fold_some, int first, int n_some, int n_done) {
     ahead.fetch(kLinesPerFold);
-    fold_some(block, q + first * q_stride, q_rest == nullptr ? nullptr : q_rest + first * q_stride,
-              visible + first, n_some, n_done, rows, head_dim, softcap,
+    fold_some(block, packed.q + first * q_stride,
+              packed.rest == nullptr ? nullptr : packed.rest + first * q_stride, visible + first, n_some, n_done, rows, head_dim, softcap,
               StateView{into.o + first * into.stride, into.stride, into.m + first, into.l + first});
   };
   int row = 0;
@@ -157,16 +209,17 @@ void fold_block(const Bf16Block& block, const uint32_t* q, const uint32_t* q_res
   if (row < n) fold(fold_rows<Tiles, 1>, n - rows, rows, row - (n - rows));
 }
 
-// The kernels of bf16_kernels(), folding by `Tiles`.
 template <class Tiles>
-Bf16Kernels tile_kernels_by() {
-  Bf16Kernels table = *bf16_kernels();
-  table.pair_step = kTileSide;
-  table.begin = [](int n) { Tiles::configure(tile_rows(n)); };
-  table.fold_block = fold_block<Tiles>;
-  table.end = Tiles::release;
-  return table;
+PairKernels tile_kernels_by() {
+  return {.is_bf16 = true,
+          .fewest_rows = kFewestTileRows,
+          .pair_step = kTileSide,
+          .pack_q = pack_q_bf16,
+          .pack_block = pack_block_bf16,
+          .begin = [](int n) { Tiles::configure(tile_rows(n)); },
+          .fold_block = fold_block<Tiles>,
+          .end = Tiles::release};
 }
 
-}  // namespace banyan::bf16
+}  // namespace banyan::pairs
 HWY_POP_ATTRIBUTES

@@ -7,18 +7,18 @@
 #include "attention/cpu/tile_kernels-inl.h"
 
 namespace banyan {
-const Bf16Kernels* tile_kernels() {
-  static const Bf16Kernels kernels = bf16::tile_kernels_by<bf16::HardwareTiles>();
+const PairKernels* tile_kernels() {
+  static const PairKernels kernels = pairs::tile_kernels_by<pairs::HardwareTiles>();
   return &kernels;
 }
 }  // namespace banyan
 
 #else
 
-#include "attention/cpu/bf16_kernels.h"
+#include "attention/cpu/pair_kernels.h"
 
 namespace banyan {
-const Bf16Kernels* tile_kernels() { return nullptr; }
+const PairKernels* tile_kernels() { return nullptr; }
 }  // namespace banyan
 
 #endif

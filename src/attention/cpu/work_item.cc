@@ -18,10 +18,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 // each register tile.
 constexpr int kPackingRows = 2 * kTileRows + 1;
 
-static_assert(kMostPassRows / 2 % kTileRows == 0 && kMostPassRows / 2 % kBf16TileRows == 0);
-// So that a machine with tiles needs no other kernels in bf16. Rows share tiles evenly: from 13 on
-// there are 9 or more in each.
-static_assert(kPackingRows >= 2 * kFewestTileRows);
+static_assert(kMostPassRows / 2 % kTileRows == 0 && kMostPassRows / 2 % kPairTileRows == 0);
 
 size_t padded(int head_dim) { return (size_t(head_dim) + 15) / 16 * 16; }
 
@@ -99,28 +96,28 @@ void store_partial(const AttendCall& call, const Partial& partial, const PackedR
   }
 }
 
-// A block as kernels read it: in f32 to the key f32_end, in bf16 from there on.
+// A block as kernels read it: in f32 to the key f32_end, in pairs from there on.
 struct ReadBlock {
   KvBlock f32;
-  Bf16Block bf16;
   int f32_end = kBlockTokens;
 };
 
-// The first tokens draw much of the weight of rows in real models, with keys unlike all others:
-// what bf16 rounds there shows most.
+// What is rounded shows most in the first tokens: they draw much of the weight of rows in real
+// models, with keys unlike all others. (Whole numbers for them too: logits of the default model are
+// off by 0.003 instead of 0.0008, root mean square.)
 constexpr int kFirstKeysInF32 = kPanelTokens;
 
-// Rows that see fewer keys meet them in f32: they have little to average the rounding errors over,
-// and their outputs are large beside those of rows that see many. Measured with random K and V:
-// with these limits the largest error over the root mean square of all outputs is 0.010 to 0.017
-// for prompts of 512 to 4,096 tokens and heads of 64 and 128; with 256 in place of the half it is
-// 0.027.
+// Rows that see fewer keys meet them in f32 rather than bf16: they have little to average the
+// rounding errors over, and their outputs are large beside those of rows that see many. Measured
+// with random K and V: with these limits the largest error over the root mean square of all outputs
+// is 0.010 to 0.017 for prompts of 512 to 4,096 tokens and heads of 64 and 128; with 256 in place
+// of the half it is 0.027.
 constexpr int64_t kFewestKeysForBf16 = 256;
 constexpr int64_t kManyKeys = 1024;
 
 // Whether every row sees every key of the part: those of sequences that continue a shared past.
 // None of them has the large outputs of first tokens, beside which errors are small, so more is
-// asked of them: many keys, and twice the bits of q, which of all that is rounded matters most
+// asked of bf16: many keys, and twice the bits of q, which of all that is rounded matters most
 // there. Measured with 32 rows over 4,096 keys and 300 over 1,056: the largest error over the root
 // mean square of the outputs is 0.018 and 0.026, and with q rounded 0.023 and more.
 bool sees_all(const RunPart& part, Band band, int n_rows, const Position* row_pos) {
@@ -130,10 +127,6 @@ bool sees_all(const RunPart& part, Band band, int n_rows, const Position* row_po
 constexpr int64_t kFewestKeysSeenByAll = 2048;
 
 bool suits_bf16(const AttendCall& call, const RunPart& part, int n_rows, const Position* row_pos) {
-  const KvShape& shape = call.in->kv.shape;
-  if (n_rows < kPackingRows || shape.k_type == DType::kF32 || shape.v_type == DType::kF32) {
-    return false;
-  }
   const Band band = call.plan->runs[part.run].band;
   int64_t keys = int64_t{*std::min_element(row_pos, row_pos + n_rows)} + 1;
   if (sees_all(part, band, n_rows, row_pos)) return keys >= kFewestKeysSeenByAll;
@@ -141,12 +134,23 @@ bool suits_bf16(const AttendCall& call, const RunPart& part, int n_rows, const P
   return keys >= std::clamp(call.most_keys / 2, kFewestKeysForBf16, kManyKeys);
 }
 
+// Whether these rows meet this part in pairs.
+bool suits_pairs(const AttendCall& call, const RunPart& part, int n_rows, const Position* row_pos) {
+  const KvShape& shape = call.in->kv.shape;
+  if (call.pairs == nullptr || n_rows < call.pairs->fewest_rows || shape.k_type == DType::kF32 ||
+      shape.v_type == DType::kF32) {
+    return false;
+  }
+  return !call.pairs->is_bf16 || suits_bf16(call, part, n_rows, row_pos);
+}
+
 // Walks a part's refs block by block, for rows whose positions these are. `next`: the part whose
 // KV is wanted after it, or null.
 class BlockReader {
  public:
+  // `in_pairs`: whether blocks are wanted in pairs, where they can be.
   BlockReader(const AttendCall& call, const RunPart& part, const RunPart* next, int kv_head,
-              int n_rows, const Position* row_pos, WorkerScratch& scratch)
+              int n_rows, bool in_pairs, WorkerScratch& scratch)
       : call_(call),
         part_(part),
         next_(next),
@@ -159,7 +163,7 @@ class BlockReader {
         k_convert_(n_rows >= kPackingRows && shape_.k_type != DType::kF32),
         v_convert_(shape_.head_dim % kPanelTokens != 0 ||
                    (n_rows >= kPackingRows && shape_.v_type != DType::kF32)),
-        bf16_(suits_bf16(call, part, n_rows, row_pos) ? call.bf16 : nullptr),
+        pairs_(in_pairs ? call.pairs : nullptr),
         fetches_ahead_(n_rows < kPackingRows),
         scratch_(scratch) {}
 
@@ -180,16 +184,20 @@ class BlockReader {
       if (k_scaled_) block.k_scales[panel] = scales(block.k[panel]);
       if (v_scaled_) block.v_scales[panel] = scales(block.v[panel]);
     }
-    // A grid panel that is held in pieces by several refs is put together in the scratch.
-    const bool whole = n_pieces_ == block.panel_end - block.panel_begin;
     ReadBlock result;
     int f32_pieces = n_pieces_;
-    if (bf16_ != nullptr && whole && pack_bf16(block, result.bf16)) {
+    // Limits of bf16 were measured with split panels in f32, which are few.
+    const bool is_split = n_pieces_ > block.panel_end - block.panel_begin;
+    if (pairs_ != nullptr && !(pairs_->is_bf16 && is_split) && pack_pairs(begin)) {
       result.f32_end = begin == 0 ? kFirstKeysInF32 : 0;
       block.panel_end = std::min(block.panel_end, result.f32_end / kPanelTokens);
       if (block.panel_begin >= block.panel_end) return result;
-      f32_pieces = block.panel_end - block.panel_begin;
+      for (f32_pieces = 0; pieces_[f32_pieces].begin - begin < result.f32_end;) {
+        if (++f32_pieces == n_pieces_) break;
+      }
     }
+    // A grid panel that is held in pieces by several refs is put together in the scratch.
+    const bool whole = f32_pieces == block.panel_end - block.panel_begin;
     if (k_convert_ || !whole) pack_k(begin, f32_pieces, block);
     if (v_convert_ || !whole) pack_v(begin, f32_pieces, block);
     if (fetches_ahead_ && !v_convert_ && whole) look_ahead(block);
@@ -207,33 +215,21 @@ class BlockReader {
     return lines;
   }
 
-  bool may_read_bf16() const { return bf16_ != nullptr; }
-
  private:
-  // False if values of V are not finite. Requires one piece for each panel.
-  bool pack_bf16(const KvBlock& block, Bf16Block& pairs) const {
-    const int n_pairs = bf16_->n_pairs(shape_.head_dim);
-    const size_t k_size = size_t(n_pairs) * kPanelTokens;
-    const size_t stride = padded(shape_.head_dim);
-    const size_t v_size = stride * (kPanelTokens / 2);
-    for (int panel = block.panel_begin; panel < block.panel_end; ++panel) {
-      const Slots slots = slots_of(pieces_[panel - block.panel_begin]);
-      bf16_->pack_k(shape_.k_type, block.k[panel], shape_.head_dim, n_pairs,
-                    scratch_.k_pairs + panel * k_size);
-      if (!bf16_->pack_v(shape_.v_type, block.v[panel], shape_.head_dim, slots.begin, slots.end,
-                         stride, scratch_.v_pairs + panel * v_size)) {
-        return false;
-      }
+  // False if some of the block's numbers cannot be taken in pairs.
+  bool pack_pairs(Position begin) const {
+    StoredBlock& stored = scratch_.stored;
+    stored.n_pieces = n_pieces_;
+    stored.k_type = shape_.k_type;
+    stored.v_type = shape_.v_type;
+    stored.head_dim = shape_.head_dim;
+    for (int i = 0; i < n_pieces_; ++i) {
+      const RefWalk::Piece& piece = pieces_[i];
+      stored.pieces[i] = {call_.in->kv.k_panel(kv_head_, piece.panel),
+                          call_.in->kv.v_panel(kv_head_, piece.panel), piece.begin - begin,
+                          piece.end - begin};
     }
-    // The panels that a tile of V takes along.
-    if (block.panel_begin % 2 != 0) {
-      std::fill_n(scratch_.v_pairs + (block.panel_begin - 1) * v_size, v_size, 0);
-    }
-    if (block.panel_end % 2 != 0) {
-      std::fill_n(scratch_.v_pairs + block.panel_end * v_size, v_size, 0);
-    }
-    pairs = {scratch_.k_pairs, scratch_.v_pairs, stride};
-    return true;
+    return pairs_->pack_block(stored, pairs_->n_pairs(shape_.head_dim), scratch_.block_pairs);
   }
 
   // Few rows wait for memory.
@@ -330,7 +326,7 @@ class BlockReader {
   const int n_scales_;  // of a panel
   const bool k_convert_;
   const bool v_convert_;
-  const Bf16Kernels* const bf16_;  // null: not for so few rows, or not for f32
+  const PairKernels* const pairs_;  // null: every product in f32
   const bool fetches_ahead_;
   WorkerScratch& scratch_;
 };
@@ -399,13 +395,13 @@ void fold_part(const AttendCall& call, const RunPart& part, const RunPart* next,
   const StateView segment = in_segments ? states_of(scratch.segment, rows) : item;
   if (in_segments) clear_states(segment, rows.n);
 
-  BlockReader reader(call, part, next, kv_head, rows.n, row_pos, scratch);
-  uint32_t* q_rest = nullptr;
-  if (reader.may_read_bf16()) {
-    if (sees_all(part, band, rows.n, row_pos)) q_rest = scratch.q_rest;
-    call.bf16->pack_q(q, rows.n, head_dim, call.bf16->n_pairs(head_dim), scratch.q_pairs, q_rest);
-    call.bf16->begin(rows.n);
-  }
+  PairRows row_pairs = scratch.row_pairs;
+  if (!sees_all(part, band, rows.n, row_pos)) row_pairs.rest = nullptr;
+  const bool in_pairs =
+      suits_pairs(call, part, rows.n, row_pos) &&
+      call.pairs->pack_q(q, rows.n, head_dim, call.pairs->n_pairs(head_dim), row_pairs);
+  if (in_pairs) call.pairs->begin(rows.n);
+  BlockReader reader(call, part, next, kv_head, rows.n, in_pairs, scratch);
   Position begin = part.kv_begin - part.kv_begin % kBlockTokens;
   if (part.kv_begin == part.kv_end) begin = part.kv_end;
   for (; begin < part.kv_end; begin += kBlockTokens) {
@@ -426,12 +422,12 @@ void fold_part(const AttendCall& call, const RunPart& part, const RunPart* next,
     }
     if (any_sees({block.f32_end, kBlockTokens})) {
       LinesAhead ahead = reader.next_lines();
-      call.bf16->fold_block(block.bf16, scratch.q_pairs, q_rest, visible, rows.n, head_dim,
-                            call.in->softcap, segment, ahead);
+      call.pairs->fold_block(scratch.block_pairs, row_pairs, visible, rows.n, head_dim,
+                             call.in->softcap, segment, ahead);
     }
   }
   if (in_segments) kernels.fold(segment, rows.n, columns, item);
-  if (reader.may_read_bf16()) call.bf16->end();
+  if (in_pairs) call.pairs->end();
 }
 
 void attend_pass(const AttendCall& call, const WorkItem& item, int kv_head, const PackedRows& rows,
@@ -482,10 +478,11 @@ void WorkerScratch::reserve(int head_dim, bool with_pairs) {
   if (!with_pairs) return;
   const size_t n_pairs = (columns + 31) / 32 * 16;  // no kernels have more
   pairs_ = AlignedArray<uint32_t>((2 * rows + kBlockTokens) * n_pairs + kBlockTokens / 2 * columns);
-  q_pairs = pairs_.data();
-  q_rest = q_pairs + rows * n_pairs;
-  k_pairs = q_rest + rows * n_pairs;
-  v_pairs = k_pairs + kBlockTokens * n_pairs;
+  pair_scales_ = AlignedArray<float>(statistics + kBlockTokens + columns);
+  row_pairs = {pairs_.data(), pairs_.data() + rows * n_pairs, pair_scales_.data()};
+  uint32_t* pairs = row_pairs.rest + rows * n_pairs;
+  float* scales = row_pairs.q_scales + statistics;
+  block_pairs = {pairs, pairs + kBlockTokens * n_pairs, columns, scales, scales + kBlockTokens};
 }
 
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head,

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "attention/cpu/bf16_kernels.h"
 #include "attention/cpu/kernels.h"
+#include "attention/cpu/pair_kernels.h"
 #include "attention/executor.h"
 #include "attention/plan.h"
 #include "base/buffer.h"
@@ -17,7 +17,7 @@ namespace banyan {
 
 // Packed rows (row x head) that one pass over an item's KV serves: converting a block costs little
 // beside that many rows' products, and their states (3 x rows x head_dim floats) with the block fit
-// a second-level cache of 1 MiB. A multiple of kTileRows and of kBf16TileRows.
+// a second-level cache of 1 MiB. A multiple of kTileRows and of kPairTileRows.
 inline constexpr int kMostPassRows = 264;
 constexpr int pass_rows(int head_dim) {
   return head_dim <= 128 ? kMostPassRows : kMostPassRows / 2;
@@ -32,7 +32,7 @@ class WorkerScratch {
   int most_rows() const { return pass_rows(head_dim_); }
   uint64_t bytes() const {
     return floats_.size() * sizeof(float) + scales_.size() * sizeof(uint16_t) +
-           pairs_.size() * sizeof(uint32_t) + sizeof(*this);
+           pairs_.size() * sizeof(uint32_t) + pair_scales_.size() * sizeof(float) + sizeof(*this);
   }
 
   float* q = nullptr;            // [pass_rows][head_dim]
@@ -44,11 +44,10 @@ class WorkerScratch {
   uint16_t* v_scales = nullptr;
   float* block_m = nullptr;  // [pass_rows]
   float* block_l = nullptr;
-  // The same in pairs of bf16, if asked for (bf16_kernels.h).
-  uint32_t* q_pairs = nullptr;  // [pass_rows][n_pairs]
-  uint32_t* q_rest = nullptr;   // of the same size
-  uint32_t* k_pairs = nullptr;  // [4][n_pairs][16]
-  uint32_t* v_pairs = nullptr;  // [4][8][padded head_dim]
+  // The same in pairs, if asked for (pair_kernels.h).
+  PairRows row_pairs;    // [pass_rows]
+  PairBlock block_pairs;
+  StoredBlock stored;    // of which block_pairs is made
   StateView segment;            // [pass_rows]
   StateView item;
   Position row_pos[kMostPassRows];
@@ -59,11 +58,12 @@ class WorkerScratch {
   AlignedArray<float> floats_;
   AlignedArray<uint16_t> scales_;
   AlignedArray<uint32_t> pairs_;
+  AlignedArray<float> pair_scales_;
 };
 
 struct AttendCall {
   const AttentionKernels* kernels;
-  const Bf16Kernels* bf16;  // null: every product in f32
+  const PairKernels* pairs;  // null: every product in f32
   const Plan* plan;
   const AttendInputs* in;
   const AttendOutputs* out;
@@ -71,9 +71,9 @@ struct AttendCall {
   int64_t most_keys;  // that any row of the plan can see
 };
 
-// The executor of executor.h with kernels of the caller's choice for products in bf16, or none.
+// The executor of executor.h with kernels of the caller's choice for products of pairs, or none.
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
-                                                     const Bf16Kernels* bf16);
+                                                     const PairKernels* pairs);
 
 // What one KV head of an item or a merge has to do; it must be among the heads of that.
 void attend_item(const AttendCall& call, const WorkItem& item, int kv_head, WorkerScratch& scratch);

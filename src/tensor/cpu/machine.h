@@ -14,7 +14,8 @@ namespace banyan {
 // All threads of the pool together. G = 1e9.
 struct MachineFigures {
   double bandwidth_gbps = 0;  // bytes/s that can be read from memory
-  double peak_gflops = 0;     // multiplies and adds/s: of bf16 with AMX or AVX512_BF16, else of f32
+  double peak_gflops = 0;     // multiplies and adds/s: of bf16 with AMX, of 16-bit whole numbers
+                              // with AVX512_VNNI, else of f32
   double peak_gexps = 0;      // exponentials/s of f32 vectors, about 1 ulp
 };
 

@@ -135,7 +135,7 @@ MachineKernels machine_kernels(Isa isa) {
   if (isa >= Isa::kAmx) {
     kernels.multiply_add = multiply_add_tiles;
     kernels.flops_per_round = kTileFlopsPerRound;
-  } else if (isa >= Isa::kAvx512 && has_avx512_bf16()) {
+  } else if (isa >= Isa::kAvx512 && has_avx512_vnni()) {
     kernels.multiply_add = multiply_add_pairs;
     kernels.flops_per_round = kPairFlopsPerRound;
   }

@@ -2,6 +2,11 @@
 #include "tensor/cpu/machine_tiles.h"
 
 #if defined(__x86_64__)
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the undefined operand of its own intrinsics for one of ours.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 namespace banyan {
@@ -66,21 +71,19 @@ __attribute__((target("amx-tile,amx-bf16"))) float multiply_add_tiles(int64_t ro
   return total;
 }
 
-__attribute__((target("avx512f,avx512bf16"))) float multiply_add_pairs(int64_t rounds) {
-  volatile int operand_source = 0x3c003c00;  // two bf16 2^-7, unknown to the compiler
-  const __m512bh operand = (__m512bh)_mm512_set1_epi32(operand_source);
-  __m512 chain[kPairChains];
-  for (__m512& sum : chain) sum = _mm512_setzero_ps();
+__attribute__((target("avx512f,avx512vnni"))) float multiply_add_pairs(int64_t rounds) {
+  using Sums = int32_t __attribute__((vector_size(64)));  // GCC 12 keeps arrays of __m512i in memory
+  volatile int operand_source = 0x10001;                  // two ones, unknown to the compiler
+  const __m512i operand = _mm512_set1_epi32(operand_source);
+  Sums chain[kPairChains] = {};
   for (int64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 24
-    for (int j = 0; j < kPairChains; ++j) chain[j] = _mm512_dpbf16_ps(chain[j], operand, operand);
+    for (int j = 0; j < kPairChains; ++j) {
+      chain[j] = (Sums)_mm512_dpwssd_epi32((__m512i)chain[j], operand, operand);
+    }
   }
-  alignas(64) float lanes[16];
   float total = 0;
-  for (const __m512& sum : chain) {
-    _mm512_store_ps(lanes, sum);
-    total += lanes[0];
-  }
+  for (const Sums& sum : chain) total += static_cast<float>(sum[0]);
   return total;
 }
 

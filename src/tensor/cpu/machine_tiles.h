@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The peaks of instructions for bf16: products of tiles (AMX) or of pairs (AVX512_BF16) into f32.
+// The peaks of instructions for 16-bit numbers: products of tiles of bf16 (AMX) into f32, or of
+// pairs of whole numbers (AVX512_VNNI).
 
 #include <cstdint>
 
@@ -15,7 +16,7 @@ float multiply_add_tiles(int64_t rounds);
 inline constexpr int kPairChains = 24;  // of 16 sums, which get two products each
 inline constexpr int64_t kPairFlopsPerRound = int64_t{kPairChains} * 16 * 2 * 2;
 
-// Requires has_avx512_bf16(); 0 where the build has none.
+// Requires has_avx512_vnni(); 0 where the build has none.
 float multiply_add_pairs(int64_t rounds);
 
 }  // namespace banyan
