@@ -253,9 +253,12 @@ Command bench_tree_command() {
   auto app = std::make_unique<CLI::App>(
       "A recorded generation that branches, step by step: its attention over random K, V and Q, or "
       "with -m all that a model does.");
-  app->add_option("TRACE", o->trace, "a treetrace-1 file: trees, a fan or drafts")->required();
-  app->add_option("--tree", o->trees,
-                  "which: places of trees that grow together (default: 0), or a draft's tokens")
+  app->add_option("TRACE", o->trace, "a treetrace-1 file: trees, a forest, a fan or drafts")
+      ->required();
+  app->add_option(
+         "--tree", o->trees,
+         "which: places of trees that grow together (default: 0, of a forest all), or a draft's "
+         "tokens")
       ->delimiter(',');
   app->add_option("--prompt", o->prompt, "own, or as many tokens as this (default: own)");
   app->add_option("--steps", o->steps, "all, or this many at most (default: all)");

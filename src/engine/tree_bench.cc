@@ -107,7 +107,7 @@ class TreeRace {
         const size_t method = (step + i) % contenders_.size();
         BANYAN_TRY(run_step(replay->pieces(), method, contenders_[method].sums));
       }
-      add_roof(replay->pieces());
+      add_roof(replay->pieces(), tree().positions() - replay->waiting_positions());
     }
     for (Contender& contender : contenders_) {
       contender.sums.step_ms += tree_ms;
@@ -116,13 +116,14 @@ class TreeRace {
     return {};
   }
 
-  void add_roof(std::span<const Piece> pieces) {
+  // `positions`: of the tree, those that some row sees.
+  void add_roof(std::span<const Piece> pieces, uint64_t positions) {
     for (const AlikeLayers& layers : layers_) {
       AttentionWork work{.rows = pieces.size()};
       for (const Piece& piece : pieces) {
         work.visible_pairs += std::min(tree().length(piece.seq), layers.window);
       }
-      work.kv_bytes = std::min(tree().positions(), work.visible_pairs) * layers.kv_bytes;
+      work.kv_bytes = std::min(positions, work.visible_pairs) * layers.kv_bytes;
       roof_ms_ += roof_ms(work, layers.n_heads, layers.head_dim, machine_) * layers.count;
     }
   }
