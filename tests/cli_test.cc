@@ -376,6 +376,9 @@ TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
   expect_refused("bench tree " + good + " --prompt 0", "--prompt");
   expect_refused("bench tree " + good + " --heads 8 -m " + tiny_, "--heads");
   expect_refused("bench tree " + good + " --block 8", "--block");
+  for (const std::string& options : {std::string(), " -m " + tiny_}) {
+    expect_refused("bench tree " + good + " --kv-type f8" + options, "--kv-type is \"f8\"");
+  }
   expect_refused("bench tree " + good + " --steps 1.5", "--steps");
   expect_refused("bench tree " + good + " --method best", "--method");
   expect_refused("bench tree " + good + " --kv-heads 5", "--kv-heads");
