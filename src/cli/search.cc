@@ -125,7 +125,7 @@ Result<int> run(const SearchOptions& o, Policy policy) {
   BANYAN_TRY(check_stop(o.stop));
   auto sampler = sampler_params(o.sampler);
   if (!sampler) return sampler.error();
-  auto opened = open_engine(o.common);
+  auto opened = open_engine(o.common, {.drafts = false});
   if (!opened) return opened.error();
   Engine& engine = **opened;
   auto prompt = prompt_tokens(engine, o.prompt);
