@@ -6,18 +6,21 @@ The library is the system's libbanyan.so.1, or the one at BANYAN_LIBRARY.
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import (POINTER, byref, c_char_p, c_double, c_float, c_int32, c_size_t, c_uint32,
+                    c_uint64, c_void_p)
 
 ON_TOKEN = ctypes.CFUNCTYPE(c_int32, c_void_p, c_int32, POINTER(ctypes.c_char), c_size_t)
 ADD_BOS, ADD_EOS, SPECIAL = 1, 2, 4
 POOLING_LAST, POOLING_MEAN = 0, 1
+SPECULATION_OFF, SPECULATION_AUTO, SPECULATION_LOOKUP, SPECULATION_DRAFT = 0, 1, 2, 3
 FINISH_REASONS = ("stop", "length", "cancelled")
 
 
 class ModelOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_uint32), ("n_threads", c_int32), ("context", c_int32),
                 ("compute", c_int32), ("kv_type", c_int32), ("deterministic", c_int32),
-                ("kv_budget_bytes", c_uint64)]
+                ("kv_budget_bytes", c_uint64), ("speculation", c_int32), ("reserved", c_int32),
+                ("draft_model_path", c_char_p)]
 
 
 class GenerateOptions(ctypes.Structure):
@@ -28,11 +31,19 @@ class GenerateOptions(ctypes.Structure):
                 ("repeat_last_n", c_int32), ("ignore_eos", c_int32), ("seed", c_uint64),
                 ("stop", POINTER(c_char_p)), ("n_stop", c_size_t),
                 ("logit_bias", c_void_p), ("n_logit_bias", c_size_t),
-                ("on_token", ON_TOKEN), ("user", c_void_p)]
+                ("on_token", ON_TOKEN), ("user", c_void_p),
+                ("n", c_int32), ("best_of", c_int32), ("salt", c_uint64)]
 
 
 class _Message(ctypes.Structure):
     _fields_ = [("role", c_char_p), ("content", c_char_p)]
+
+
+class _Sample(ctypes.Structure):
+    _fields_ = [("struct_size", c_uint32), ("finish_reason", c_int32),
+                ("text", c_void_p), ("text_bytes", c_size_t),
+                ("tokens", POINTER(c_int32)), ("logprobs", POINTER(c_float)),
+                ("n_tokens", c_size_t), ("mean_logprob", c_double), ("note", c_char_p)]
 
 
 class _Reply(ctypes.Structure):
@@ -40,7 +51,12 @@ class _Reply(ctypes.Structure):
                 ("text", c_void_p), ("text_bytes", c_size_t),
                 ("tokens", POINTER(c_int32)), ("logprobs", POINTER(c_float)),
                 ("n_tokens", c_size_t), ("prompt_tokens", c_int32), ("reused_tokens", c_int32),
-                ("prompt_ms", ctypes.c_double), ("predicted_ms", ctypes.c_double)]
+                ("prompt_ms", c_double), ("predicted_ms", c_double), ("kv_bytes_peak", c_uint64),
+                ("compute", c_int32), ("kv_exact", c_int32), ("note", c_char_p),
+                ("queue_ms", c_double), ("cache_why", c_char_p),
+                ("samples", POINTER(POINTER(_Sample))), ("n_samples", c_size_t),
+                ("cache", c_void_p), ("drafted_tokens", c_int32), ("accepted_tokens", c_int32),
+                ("decode_steps", c_int32), ("reserved", c_int32)]
 
 
 class Error(Exception):
@@ -97,7 +113,7 @@ def _options(kind, init, settings):
     for name, value in settings.items():
         if name not in (field for field, _ in kind._fields_):
             raise TypeError(f"there is no option {name!r}")
-        setattr(options, name, value)
+        setattr(options, name, os.fsencode(value) if name == "draft_model_path" else value)
     return options
 
 
@@ -105,21 +121,33 @@ def _ids(tokens):
     return (c_int32 * len(tokens))(*tokens)
 
 
-class Reply:
-    """text, tokens, logprobs, finish_reason and the figures of a banyan_reply."""
+class Sample:
+    """text, tokens, logprobs, finish_reason and note of one answer; of several mean_logprob too."""
+
+    def __init__(self, sample):
+        self.text = ctypes.string_at(sample.text, sample.text_bytes).decode()
+        self.tokens = sample.tokens[:sample.n_tokens]
+        self.logprobs = sample.logprobs[:sample.n_tokens]
+        self.finish_reason = FINISH_REASONS[sample.finish_reason]
+        self.note = sample.note.decode()
+        self.mean_logprob = getattr(sample, "mean_logprob", None)
+
+
+class Reply(Sample):
+    """The best answer, the figures of a banyan_reply, and all answers as `samples`, best first."""
 
     def __init__(self, reply):
-        self.text = ctypes.string_at(reply.text, reply.text_bytes).decode()
-        self.tokens = reply.tokens[:reply.n_tokens]
-        self.logprobs = reply.logprobs[:reply.n_tokens]
-        self.finish_reason = FINISH_REASONS[reply.finish_reason]
-        self.prompt_tokens, self.reused_tokens = reply.prompt_tokens, reply.reused_tokens
-        self.prompt_ms, self.predicted_ms = reply.prompt_ms, reply.predicted_ms
+        super().__init__(reply)
+        for name in ("prompt_tokens", "reused_tokens", "prompt_ms", "predicted_ms",
+                     "drafted_tokens", "accepted_tokens", "decode_steps"):
+            setattr(self, name, getattr(reply, name))
+        self.cache_why = reply.cache_why.decode()
+        self.samples = [Sample(sample.contents) for sample in reply.samples[:reply.n_samples]]
 
 
 class Model:
     def __init__(self, path, **options):
-        """`options`: fields of banyan_model_options."""
+        """`options`: fields of banyan_model_options, such as speculation=SPECULATION_LOOKUP."""
         self._model = c_void_p()
         options = _options(ModelOptions, _library.banyan_init_model_options, options)
         _library.banyan_load_model(os.fsencode(path), byref(options), byref(self._model))
@@ -155,7 +183,8 @@ class Model:
     def generate(self, prompt, on_token=None, stop=(), **options):
         """`on_token`: called with a token and its text; the answer ends when it returns False.
 
-        `options`: fields of banyan_generate_options. An exception of on_token ends the answer too
+        `options`: fields of banyan_generate_options, such as n and best_of for several answers, or
+        salt for a tenant of its own. An exception of on_token ends the answer too
         and is raised here.
         """
         raised = []

@@ -36,6 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       tokens += tree.len[i];
     }
     BANYAN_CHECK(tree.prompt > 0 && tokens <= kMostTreeTokens, "a tree is not too large");
+    BANYAN_CHECK(tree.arrive >= 0 && tree.arrive <= kMostTreeTokens, "a tree arrives in time");
+    BANYAN_CHECK(tree.arrive == 0 || trace->is_forest, "trees of forests arrive");
   }
   for (const auto& [tokens, parents] : trace->topologies) {
     BANYAN_CHECK(tokens == parents.size() + 1, "a topology is named by its tokens");

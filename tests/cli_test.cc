@@ -363,6 +363,12 @@ TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
   EXPECT_GT(row["weights_ms"], 0);
   EXPECT_GT(row["step_ms"], row["weights_ms"]);
 
+  const std::string forest = in_folder("forest.json");
+  write_file(forest, R"({"format": "treetrace-1", "kind": "forest", "arrive": [0, 7], "trees": [)"
+                     R"({"prompt": 16, "parent": [0, 0], "len": [3, 5]}, )"
+                     R"({"prompt": 9, "parent": [0], "len": [2]}]})");
+  EXPECT_NE(run("bench tree " + forest).out.find("7 steps, 10 rows"), std::string::npos);
+
   const std::string cycle = write("cycle.json", R"({"prompt": 1, "parent": [1], "len": [1]})");
   expect_refused("bench tree " + cycle, cycle + ": tree 0: node 1: parent is 1");
   expect_refused("bench tree " + in_folder("none.json"), in_folder("none.json"));
@@ -370,6 +376,9 @@ TEST_F(Program, BenchTreeReplaysATraceWithEachMethod) {
   expect_refused("bench tree " + good + " --prompt 0", "--prompt");
   expect_refused("bench tree " + good + " --heads 8 -m " + tiny_, "--heads");
   expect_refused("bench tree " + good + " --block 8", "--block");
+  for (const std::string& options : {std::string(), " -m " + tiny_}) {
+    expect_refused("bench tree " + good + " --kv-type f8" + options, "--kv-type is \"f8\"");
+  }
   expect_refused("bench tree " + good + " --steps 1.5", "--steps");
   expect_refused("bench tree " + good + " --method best", "--method");
   expect_refused("bench tree " + good + " --kv-heads 5", "--kv-heads");

@@ -96,6 +96,15 @@ reply = model.generate(tokens, lambda token, text: pieces.append(text), ["."], m
 assert "".join(pieces) == reply.text and "." not in reply.text, reply.text
 assert len(reply.logprobs) == len(reply.tokens) <= 50
 assert model.generate(tokens, lambda token, text: False).finish_reason == "cancelled"
+several = model.generate(tokens, max_tokens=8, temperature=1, seed=3, n=2, best_of=3)
+assert len(several.samples) == 2 and several.samples[0].text == several.text
+assert several.samples[0].mean_logprob >= several.samples[1].mean_logprob
+assert model.generate(tokens, max_tokens=1, salt=5).cache_why == "other_tenant"
+assert model.generate(tokens, max_tokens=1, salt=5).reused_tokens == len(tokens) - 1
+drafts = banyan.Model(sys.argv[1], context=256, deterministic=1,
+                      speculation=banyan.SPECULATION_DRAFT, draft_model_path=sys.argv[1])
+drafted = drafts.generate(tokens, max_tokens=30, temperature=0, ignore_eos=1)
+assert drafted.accepted_tokens > 0 and drafted.decode_steps + drafted.accepted_tokens == 29
 for call, error in ((lambda: banyan.Model("/no/such"), banyan.Error),
                     (lambda: model.generate([1] * 300), banyan.Error),
                     (lambda: model.generate(tokens, no_option=1), TypeError),

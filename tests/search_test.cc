@@ -125,8 +125,20 @@ TEST_F(SearchCommand, RefusesWhatCannotBe) {
   expect_refused("tot -p x --question why", "--answer");
   expect_refused("mcts -p x --iterations 0", "iterations is 0");
   expect_refused("beam -p x --svg /no/such/folder/tree.svg -n 2", "/no/such/folder/tree.svg");
+  expect_refused("beam -p x --spec all", "--spec is \"all\"");
   EXPECT_EQ(run_shell(fmt::format("{} search 2>{}", BANYAN_PROGRAM, path("err"))), 2);
   EXPECT_NE(read_file(path("err")).find("beam, best-of, tot, mcts"), std::string::npos);
+}
+
+TEST_F(SearchCommand, SaysThatItDraftsNothing) {
+  const std::string line = "beam -p x -n 2 --spec lookup";
+  ASSERT_EQ(search(line), 0);
+  const std::string err = read_file(path("err"));
+  const size_t at = err.find("warning: this command drafts nothing, so --spec lookup");
+  ASSERT_NE(at, std::string::npos) << err;
+  EXPECT_EQ(err.find("--spec", err.find('\n', at)), std::string::npos) << "once: " << err;
+  ASSERT_EQ(search(line + " --log-level error"), 0);
+  EXPECT_EQ(read_file(path("err")), "");
 }
 
 }  // namespace

@@ -15,8 +15,8 @@
  *
  * Threads. Handles share nothing. Of one handle, any functions may be called from any threads at
  * once, but for banyan_free_model(), which must come last: those that meet the cache or compute
- * (banyan_generate, banyan_explain, banyan_embed) take turns, the others do not wait. A callback
- * may call all but those three.
+ * (banyan_generate, banyan_explain, banyan_explain_with, banyan_embed) take turns, the others do
+ * not wait. A callback may call all but those four.
  *
  * ABI. BANYAN_ABI_VERSION is the number in the library's SONAME. While it stays, functions and
  * numbers keep their meaning, and structs only grow at their ends: struct_size tells a library how
@@ -60,6 +60,15 @@ enum {
 
 enum { BANYAN_KV_F16 = 0, BANYAN_KV_F32 = 1, BANYAN_KV_BF16 = 2, BANYAN_KV_Q8_0 = 3 };
 
+/* Where drafts come from: tokens that may be next, which one step verifies together. Answers are
+ * the same with and without, bit for bit if deterministic. */
+enum {
+  BANYAN_SPECULATION_OFF = 0,
+  BANYAN_SPECULATION_AUTO = 1,   /* what there is of the two below, for as long as it pays */
+  BANYAN_SPECULATION_LOOKUP = 2, /* what followed the same tokens in the prompt or the answer */
+  BANYAN_SPECULATION_DRAFT = 3   /* a smaller model: draft_model_path */
+};
+
 typedef struct banyan_model banyan_model;
 
 typedef struct banyan_model_options {
@@ -70,6 +79,10 @@ typedef struct banyan_model_options {
   int32_t kv_type;          /* BANYAN_KV_..: what keys and values are stored as */
   int32_t deterministic;    /* not 0: bit-equal answers for any number of threads and any cache */
   uint64_t kv_budget_bytes; /* most memory for keys and values; 0: a quarter of what is free */
+  int32_t speculation;      /* BANYAN_SPECULATION_..; searches draft nothing */
+  int32_t reserved;         /* 0 */
+  const char* draft_model_path; /* a model with the same tokens, as banyan_load_model()'s; takes a
+                                   part of the budget; NULL: none */
 } banyan_model_options;
 
 /* Sets the defaults. `struct_size`: sizeof(banyan_model_options), in all programs. */
@@ -176,6 +189,7 @@ typedef struct banyan_sample {
   const float* logprobs; /* [n_tokens] */
   size_t n_tokens;
   double mean_logprob; /* over the tokens and the one that ended them, if one did; 0 of none */
+  const char* note;    /* why it ended early though nobody asked for it; usually "" */
 } banyan_sample;
 
 /* What the cache has of a prompt. */
@@ -215,6 +229,10 @@ typedef struct banyan_reply {
                                           is the first of them */
   size_t n_samples;
   const banyan_cache_facts* cache;
+  int32_t drafted_tokens;  /* of all answers together: those that were verified, */
+  int32_t accepted_tokens; /* and of them those that were chosen */
+  int32_t decode_steps;    /* in which an answer got tokens, those of the prompt left out */
+  int32_t reserved;        /* 0 */
 } banyan_reply;
 
 /* Continues a prompt of at least one token. `options` may be NULL: the defaults. BANYAN_BAD_INPUT
@@ -228,6 +246,11 @@ void banyan_free_reply(banyan_reply* reply);
  * nothing. `*facts`: banyan_free_cache_facts(). */
 banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t n_prompt,
                              banyan_cache_facts** facts);
+/* The same with these options, of which the salt decides what is found. `options` may be NULL: the
+ * defaults. */
+banyan_error* banyan_explain_with(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                                  const banyan_generate_options* options,
+                                  banyan_cache_facts** facts);
 void banyan_free_cache_facts(banyan_cache_facts* facts);
 
 /* Ends the calls of banyan_generate(), banyan_run_search() and banyan_embed() on this model that

@@ -254,6 +254,15 @@ class Model {
     return CacheFacts(facts);
   }
 
+  // The salt of the options decides what is found.
+  Result<CacheFacts> explain(const std::vector<Token>& prompt, const GenerateOptions& options) {
+    banyan_cache_facts* facts = nullptr;
+    banyan_error* error =
+        banyan_explain_with(get(), prompt.data(), prompt.size(), &options, &facts);
+    if (error != nullptr) return detail::taken(error);
+    return CacheFacts(facts);
+  }
+
   // At length 1. `pooling`: BANYAN_POOLING_LAST, BANYAN_POOLING_MEAN.
   Result<std::vector<float>> embed(const std::vector<Token>& tokens,
                                    std::int32_t pooling = BANYAN_POOLING_LAST) {

@@ -161,6 +161,9 @@ Result<EngineOptions> engine_options(const char* path, const banyan_model_option
   BANYAN_TRY(check_range("context", options->context, 0, kMaxContext));
   BANYAN_TRY(check_range("compute", options->compute, BANYAN_COMPUTE_AUTO, BANYAN_COMPUTE_F32));
   BANYAN_TRY(check_range("kv_type", options->kv_type, BANYAN_KV_F16, BANYAN_KV_Q8_0));
+  BANYAN_TRY(check_range("speculation", options->speculation, BANYAN_SPECULATION_OFF,
+                         BANYAN_SPECULATION_DRAFT));
+  BANYAN_TRY(check_range("reserved", options->reserved, 0, 0));
   EngineOptions engine;
   engine.model_path = path;
   engine.n_threads = options->n_threads;
@@ -173,6 +176,11 @@ Result<EngineOptions> engine_options(const char* path, const banyan_model_option
   engine.v_type = engine.k_type;
   engine.deterministic = options->deterministic != 0;
   engine.kv_budget_bytes = options->kv_budget_bytes;
+  engine.speculation = options->speculation == BANYAN_SPECULATION_AUTO     ? Speculation::kAuto
+                       : options->speculation == BANYAN_SPECULATION_LOOKUP ? Speculation::kLookup
+                       : options->speculation == BANYAN_SPECULATION_DRAFT  ? Speculation::kDraft
+                                                                           : Speculation::kOff;
+  if (options->draft_model_path != nullptr) engine.draft_model_path = options->draft_model_path;
   return engine;
 }
 
@@ -254,7 +262,7 @@ int32_t finish_reason_of(FinishReason finish) {
                                            : BANYAN_FINISH_CANCELLED;
 }
 
-// What banyan_reply and banyan_sample have of an answer.
+// What both banyan_reply and banyan_sample have of an answer.
 template <class Out>
 void show_sample(const Sample& sample, Out& out) {
   out.struct_size = sizeof(Out);
@@ -264,6 +272,7 @@ void show_sample(const Sample& sample, Out& out) {
   out.tokens = sample.tokens.data();
   out.logprobs = sample.logprobs.data();
   out.n_tokens = sample.tokens.size();
+  out.note = sample.note.c_str();
 }
 
 // What a banyan_cache_facts points into lives with it.
@@ -295,10 +304,12 @@ struct OwnedReply : banyan_reply {
     kv_bytes_peak = reply.kv_bytes_peak;
     compute = used == Compute::kF32 ? BANYAN_COMPUTE_F32 : BANYAN_COMPUTE_AUTO;
     kv_exact = reply.kv_exact ? 1 : 0;
-    note = reply.note.c_str();
     queue_ms = reply.queue_ms;
     cache_why = cache_facts_.why;
     cache = &cache_facts_;
+    drafted_tokens = reply.speculation.drafted;
+    accepted_tokens = reply.speculation.accepted;
+    decode_steps = reply.speculation.steps;
     shown_.resize(reply.samples.size());
     for (size_t i = 0; i < shown_.size(); ++i) {
       show_sample(reply.samples[i], shown_[i]);
@@ -409,6 +420,25 @@ Result<Reply> generate(Engine& engine, const Request& request, const banyan_gene
   auto ask = [&] { return !cancelled(); };
   const FunctionRef<bool()> go_on = ask;
   return engine.generate(request, {&on_token, &on_prompt, &go_on});
+}
+
+banyan_error* explain(const char* function, banyan_model* model, std::span<const TokenId> prompt,
+                      const banyan_generate_options* options, banyan_cache_facts** facts) {
+  return guarded([&]() -> Result<void> {
+    BANYAN_TRY(check_given(function, {{"facts", facts}}));
+    *facts = nullptr;
+    BANYAN_TRY(check_given(function, {{"model", model}, {"prompt", prompt.data(), prompt.size()}}));
+    const auto o = generate_options(options);
+    if (!o) return o.error();
+    const auto request = request_of(function, prompt, *o);
+    if (!request) return request.error();
+    return in_turn(*model, function, [&](auto) -> Result<void> {
+      auto explained = model->engine->explain(*request);
+      if (!explained) return explained.error();
+      *facts = new OwnedCacheFacts(*std::move(explained));
+      return {};
+    });
+  });
 }
 
 }  // namespace
@@ -559,19 +589,13 @@ void banyan_free_reply(banyan_reply* reply) { delete static_cast<OwnedReply*>(re
 
 banyan_error* banyan_explain(banyan_model* model, const int32_t* prompt, size_t n_prompt,
                              banyan_cache_facts** facts) {
-  return guarded([&]() -> Result<void> {
-    BANYAN_TRY(check_given("banyan_explain", {{"facts", facts}}));
-    *facts = nullptr;
-    BANYAN_TRY(check_given("banyan_explain", {{"model", model}, {"prompt", prompt, n_prompt}}));
-    Request request;
-    request.prompt.assign(prompt, prompt + n_prompt);
-    return in_turn(*model, "banyan_explain", [&](auto) -> Result<void> {
-      auto explained = model->engine->explain(request);
-      if (!explained) return explained.error();
-      *facts = new OwnedCacheFacts(*std::move(explained));
-      return {};
-    });
-  });
+  return explain("banyan_explain", model, {prompt, n_prompt}, nullptr, facts);
+}
+
+banyan_error* banyan_explain_with(banyan_model* model, const int32_t* prompt, size_t n_prompt,
+                                  const banyan_generate_options* options,
+                                  banyan_cache_facts** facts) {
+  return explain("banyan_explain_with", model, {prompt, n_prompt}, options, facts);
 }
 
 void banyan_free_cache_facts(banyan_cache_facts* facts) {

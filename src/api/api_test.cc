@@ -118,7 +118,9 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_model_options, n_threads), 4U);
   EXPECT_EQ(offsetof(banyan_model_options, deterministic), 20U);
   EXPECT_EQ(offsetof(banyan_model_options, kv_budget_bytes), 24U);
-  EXPECT_EQ(sizeof(banyan_model_options), 32U);
+  EXPECT_EQ(offsetof(banyan_model_options, speculation), 32U);
+  EXPECT_EQ(offsetof(banyan_model_options, draft_model_path), 40U);
+  EXPECT_EQ(sizeof(banyan_model_options), 48U);
   EXPECT_EQ(offsetof(banyan_generate_options, max_tokens), 4U);
   EXPECT_EQ(offsetof(banyan_generate_options, ignore_eos), 44U);
   EXPECT_EQ(offsetof(banyan_generate_options, seed), 48U);
@@ -131,12 +133,15 @@ TEST(Api, StructsAreThoseOfTheirVersion) {
   EXPECT_EQ(offsetof(banyan_reply, kv_bytes_peak), 72U);
   EXPECT_EQ(offsetof(banyan_reply, queue_ms), 96U);
   EXPECT_EQ(offsetof(banyan_reply, cache), 128U);
-  EXPECT_EQ(sizeof(banyan_reply), 136U);
+  EXPECT_EQ(offsetof(banyan_reply, drafted_tokens), 136U);
+  EXPECT_EQ(offsetof(banyan_reply, decode_steps), 144U);
+  EXPECT_EQ(sizeof(banyan_reply), 152U);
   EXPECT_EQ(offsetof(banyan_cache_facts, why), 16U);
   EXPECT_EQ(sizeof(banyan_cache_facts), 48U);
   EXPECT_EQ(offsetof(banyan_sample, text), 8U);
   EXPECT_EQ(offsetof(banyan_sample, mean_logprob), 48U);
-  EXPECT_EQ(sizeof(banyan_sample), 56U);
+  EXPECT_EQ(offsetof(banyan_sample, note), 56U);
+  EXPECT_EQ(sizeof(banyan_sample), 64U);
   EXPECT_EQ(offsetof(banyan_node_facts, text), 16U);
   EXPECT_EQ(offsetof(banyan_node_facts, sampled_text), 48U);
   EXPECT_EQ(offsetof(banyan_node_facts, why), 88U);
@@ -285,6 +290,7 @@ TEST(Api, GivesTheBestOfSeveralAnswers) {
     EXPECT_EQ(sample.logprobs[0], want.samples[i].logprobs[0]);
     EXPECT_EQ(std::string(sample.text, sample.text_bytes), want.samples[i].text);
     EXPECT_EQ(sample.mean_logprob, want.samples[i].mean_logprob);
+    EXPECT_STREQ(sample.note, "");
   }
 
   // A program that knows nothing of it.
@@ -358,6 +364,73 @@ TEST(Api, OnlyEqualSaltsShareKeysAndValues) {
   expect_found(8, 39, "hit");
 }
 
+TEST(Api, ExplainsWhatACallWithASaltWouldFind) {
+  const auto model = load();
+  const auto prompt = tokens_from(5, 40);
+  banyan_generate_options options = greedy(4);
+  options.salt = 7;
+  generate(model, prompt, options);
+  const auto expect_explained = [&](const banyan_generate_options* with, int32_t reused_tokens,
+                                    const char* why) {
+    banyan_cache_facts* facts = nullptr;
+    expect_fine(banyan_explain_with(model.get(), prompt.data(), prompt.size(), with, &facts));
+    ASSERT_NE(facts, nullptr);
+    EXPECT_EQ(facts->reused_tokens, reused_tokens);
+    EXPECT_STREQ(facts->why, why);
+    banyan_free_cache_facts(facts);
+  };
+  expect_explained(&options, 39, "hit");
+  options.salt = 8;
+  expect_explained(&options, 0, "other_tenant");
+  expect_explained(nullptr, 0, "other_tenant");
+  options.struct_size = offsetof(banyan_generate_options, salt);
+  expect_explained(&options, 0, "other_tenant");
+
+  banyan_cache_facts* facts = nullptr;
+  banyan_generate_options wrong = greedy(4);
+  wrong.top_p = 0;
+  expect_refused(banyan_explain_with(model.get(), prompt.data(), 40, &wrong, &facts), "--top-p");
+  expect_refused(banyan_explain_with(model.get(), nullptr, 40, nullptr, &facts),
+                 "banyan_explain_with: prompt is NULL");
+  EXPECT_EQ(facts, nullptr);
+}
+
+TEST(Api, SpeculationChangesStepsAndNoAnswer) {
+  const auto prompt = tokens_from(5, 60);
+  // Four tokens to choose from come round again and again.
+  const banyan_logit_bias few[] = {{40, 100}, {41, 100}, {42, 100}, {43, 100}};
+  for (const int32_t from :
+       {BANYAN_SPECULATION_LOOKUP, BANYAN_SPECULATION_DRAFT, BANYAN_SPECULATION_AUTO}) {
+    SCOPED_TRACE(from);
+    banyan_generate_options options = greedy(60);
+    banyan_model_options with = tiny_options();
+    with.speculation = from;
+    if (from == BANYAN_SPECULATION_DRAFT) {
+      with.draft_model_path = kTinyModel.c_str();  // which is always right
+    } else {
+      options.logit_bias = few;
+      options.n_logit_bias = 4;
+    }
+    const auto plain = generate(load(), prompt, options);
+    EXPECT_EQ(plain->drafted_tokens, 0);
+    EXPECT_EQ(plain->decode_steps, 59);
+    const auto reply = generate(load(with), prompt, options);
+    EXPECT_EQ(tokens_of(*reply), tokens_of(*plain));
+    EXPECT_EQ(std::vector(reply->logprobs, reply->logprobs + reply->n_tokens),
+              std::vector(plain->logprobs, plain->logprobs + plain->n_tokens));
+    EXPECT_LE(reply->accepted_tokens, reply->drafted_tokens);
+    EXPECT_EQ(reply->decode_steps + reply->accepted_tokens, 59);
+    if (from != BANYAN_SPECULATION_AUTO) {  // which goes by measured times
+      EXPECT_GT(reply->accepted_tokens, 20);
+    }
+  }
+  // A program that knows nothing of it, whatever stands behind its struct.
+  banyan_model_options older = tiny_options();
+  older.speculation = 99;
+  older.struct_size = offsetof(banyan_model_options, speculation);
+  EXPECT_EQ(generate(load(older), prompt, greedy(60))->drafted_tokens, 0);
+}
+
 TEST(Api, MaxTokensMayBeAnyNumber) {
   // As many as there is room for, and no memory for two thousand million.
   banyan_model_options small = tiny_options();
@@ -367,6 +440,7 @@ TEST(Api, MaxTokensMayBeAnyNumber) {
   EXPECT_EQ(reply->finish_reason, BANYAN_FINISH_LENGTH);
   EXPECT_GT(reply->n_tokens, 100U);
   EXPECT_NE(std::string(reply->note).find("--kv-budget"), std::string::npos) << reply->note;
+  EXPECT_STREQ(reply->samples[0]->note, reply->note);
 }
 
 TEST(Api, TokenizesAsTheEngineAndBack) {
@@ -567,7 +641,17 @@ TEST(Api, RefusesModelsInASentence) {
   refused("kv_type is -1", [](auto& o) { o.kv_type = -1; });
   refused("--kv-budget", [](auto& o) { o.kv_budget_bytes = 1; });
   refused("struct_size", [](auto& o) { o.struct_size = 0; });
-  refused("struct_size", [](auto& o) { o.struct_size = sizeof o - 1; });
+  refused("speculation is 4", [](auto& o) { o.speculation = 4; });
+  refused("speculation is -1", [](auto& o) { o.speculation = -1; });
+  refused("reserved is 1", [](auto& o) { o.reserved = 1; });
+  refused("--spec draft needs", [](auto& o) { o.speculation = BANYAN_SPECULATION_DRAFT; });
+  refused("-md x is for", [](auto& o) { o.draft_model_path = "x"; });
+  refused("/no/draft.gguf", [](auto& o) {
+    o.speculation = BANYAN_SPECULATION_AUTO;
+    o.draft_model_path = "/no/draft.gguf";
+  });
+  refused("struct_size",
+          [](auto& o) { o.struct_size = offsetof(banyan_model_options, speculation) - 1; });
   refused("struct_size", [](auto& o) { o.struct_size = 1U << 30; });
   banyan_free_model(nullptr);
   banyan_free_reply(nullptr);

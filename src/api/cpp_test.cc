@@ -55,6 +55,11 @@ TEST(Cpp, ExplainsTheCache) {
   ASSERT_TRUE(model.generate({3, 4, 5}));
   EXPECT_STREQ((*model.explain({3, 4, 5}))->why, "hit");
   EXPECT_FALSE(model.explain({-1}));
+  banyan::GenerateOptions tenant;
+  EXPECT_STREQ((*model.explain({3, 4, 5}, tenant))->why, "hit");
+  tenant.salt = 1;
+  EXPECT_STREQ((*model.explain({3, 4, 5}, tenant))->why, "other_tenant");
+  EXPECT_FALSE(model.explain({-1}, tenant));
 }
 
 TEST(Cpp, EmbedsAtLengthOne) {

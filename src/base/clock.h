@@ -14,6 +14,11 @@ inline int64_t now_ns() {
       .count();
 }
 
-inline double ms_since(int64_t start_ns) { return static_cast<double>(now_ns() - start_ns) * 1e-6; }
+// Milliseconds from one reading of now_ns() to another.
+inline double ms_between(int64_t start_ns, int64_t end_ns) {
+  return static_cast<double>(end_ns - start_ns) * 1e-6;
+}
+
+inline double ms_since(int64_t start_ns) { return ms_between(start_ns, now_ns()); }
 
 }  // namespace banyan

@@ -151,7 +151,7 @@ Result<int> bench_decode_main(const DecodeOptions& o) {
     if (!method) return method.error();
     methods.push_back(*method);
   }
-  auto engine = open_engine(o.common);
+  auto engine = open_engine(o.common, {.drafts = false});
   if (!engine) return engine.error();
   if (!o.common.json) {
     fmt::print("{:>6} {:>6} {:>4} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10} {:>6}  {}\n", "pp", "tg",
@@ -263,7 +263,7 @@ Result<int> bench_prefill_main(const PrefillOptions& o) {
       return bad_input(fmt::format("--pattern is \"{}\", expected dense", pattern));
     }
   }
-  auto engine = open_engine(o.common);
+  auto engine = open_engine(o.common, {.drafts = false});
   if (!engine) return engine.error();
   if (!o.common.json) {
     fmt::print("{:>8} {:>8} {:>8} {:>10} {:>8} {:>12}{}\n", "prompt", "generate", "depth", "t/s",

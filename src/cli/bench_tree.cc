@@ -78,6 +78,7 @@ bool takes_block(PlanMethod method) {
 }
 
 struct Job {
+  DType kv_type = DType::kF16;
   TreeWorkload workload;
   int64_t most_steps = 0;
   TreeCounts counts;
@@ -85,11 +86,9 @@ struct Job {
 };
 
 // Whether K, V and rows of attention alone fit the memory.
-Result<KvShape> fitting_shape(const TreeOptions& o, const TreeCounts& counts) {
-  const auto type = parse_kv_type("--kv-type", o.kv_type);
-  if (!type) return type.error();
-  const KvShape kv{o.layers, o.kv_heads, o.head_dim, *type, *type};
-  const auto bytes = tree_memory_bytes(counts, kv, o.heads);
+Result<KvShape> fitting_shape(const TreeOptions& o, const Job& job) {
+  const KvShape kv{o.layers, o.kv_heads, o.head_dim, job.kv_type, job.kv_type};
+  const auto bytes = tree_memory_bytes(job.counts, kv, o.heads);
   const uint64_t available = available_memory();
   if (bytes && *bytes + kOtherMemory <= available) return kv;
   return bad_input(
@@ -107,6 +106,9 @@ Result<Job> make_job(const TreeOptions& o) {
     const size_t n = takes_block(*method) ? o.blocks.size() : 1;
     for (size_t i = 0; i < n; ++i) job.methods.push_back({*method, o.blocks[i]});
   }
+  const auto kv_type = parse_kv_type("--kv-type", o.kv_type);
+  if (!kv_type) return kv_type.error();
+  job.kv_type = *kv_type;
   const auto prompt = number_or("--prompt", o.prompt, "own", kMostPrompt);
   if (!prompt) return prompt.error();
   constexpr int32_t kAll = std::numeric_limits<int32_t>::max();
@@ -234,7 +236,7 @@ Result<int> bench_tree_main(const TreeOptions& o) {
                                                 **engine, job->methods, device.machine, progress);
                             });
   }
-  const auto kv = fitting_shape(o, job->counts);
+  const auto kv = fitting_shape(o, *job);
   if (!kv) return kv.error();
   const auto isa = isa_from_environment();
   if (!isa) return isa.error();
@@ -253,9 +255,12 @@ Command bench_tree_command() {
   auto app = std::make_unique<CLI::App>(
       "A recorded generation that branches, step by step: its attention over random K, V and Q, or "
       "with -m all that a model does.");
-  app->add_option("TRACE", o->trace, "a treetrace-1 file: trees, a fan or drafts")->required();
-  app->add_option("--tree", o->trees,
-                  "which: places of trees that grow together (default: 0), or a draft's tokens")
+  app->add_option("TRACE", o->trace, "a treetrace-1 file: trees, a forest, a fan or drafts")
+      ->required();
+  app->add_option(
+         "--tree", o->trees,
+         "which: places of trees that grow together (default: 0, of a forest all), or a draft's "
+         "tokens")
       ->delimiter(',');
   app->add_option("--prompt", o->prompt, "own, or as many tokens as this (default: own)");
   app->add_option("--steps", o->steps, "all, or this many at most (default: all)");

@@ -85,10 +85,14 @@ Result<void> check_range(const char* option, int value, int least, int most);
 Result<void> check_threads(const CommonOptions& options);
 // Highest instruction set to use: the machine's, capped by BANYAN_ISA.
 Result<Isa> isa_from_environment();
-// engine_options and Engine::open, and a line that says what was opened. Without its tokenizer an
-// engine takes token ids only.
+// What a command has an engine for.
+struct EngineUse {
+  bool with_tokenizer = true;  // false: token ids only
+  bool drafts = true;  // false: its steps are its own, so it warns of --spec and leaves it out
+};
+// engine_options and Engine::open, and a line that says what was opened.
 Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& options,
-                                            bool with_tokenizer = true);
+                                            const EngineUse& use = {});
 LogLevel log_level(const CommonOptions& options);
 // A value of --method, for any number of sequences.
 Result<PlanMethod> parse_plan_method(const std::string& text);

@@ -247,10 +247,18 @@ Result<EngineOptions> engine_options(const CommonOptions& o) {
   return engine;
 }
 
-Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, bool with_tokenizer) {
+Result<std::unique_ptr<Engine>> open_engine(const CommonOptions& o, const EngineUse& use) {
   auto options = engine_options(o);
   if (!options) return options.error();
-  options->with_tokenizer = with_tokenizer;
+  options->with_tokenizer = use.with_tokenizer;
+  if (!use.drafts && options->speculation != Speculation::kOff) {
+    log_line(LogLevel::kWarn, log_level(o),
+             fmt::format("warning: this command drafts nothing, so --spec {} is left out; run and "
+                         "bench serve-trace draft",
+                         o.speculation));
+    options->speculation = Speculation::kOff;
+    options->draft_model_path.clear();
+  }
   auto engine = Engine::open(*options);
   if (!engine) return engine;
   const Engine& e = **engine;

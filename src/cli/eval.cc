@@ -40,7 +40,7 @@ Result<int> eval_logits(const LogitsOptions& o) {
   auto tokens = read_tokens(o.tokens);
   if (!tokens) return tokens.error();
   if (o.piece < 0) return bad_input(fmt::format("--piece is {}, expected at least 1", o.piece));
-  auto engine = open_engine(o.common, /*with_tokenizer=*/false);
+  auto engine = open_engine(o.common, {.with_tokenizer = false, .drafts = false});
   if (!engine) return engine.error();
   std::vector<int> positions = o.positions;
   const int last = static_cast<int>(tokens->size()) - 1;
@@ -74,7 +74,7 @@ Result<int> eval_perplexity(PerplexityOptions& o) {
   if (o.chunks < 0) return bad_input(fmt::format("--chunks is {}, expected at least 1", o.chunks));
   const int window = o.common.context > 0 ? o.common.context : 1024;
   o.common.context = window;
-  auto engine = open_engine(o.common);
+  auto engine = open_engine(o.common, {.drafts = false});
   if (!engine) return engine.error();
   const int64_t start = now_ns();
   const auto tokens = (*engine)->tokenizer().encode(*text, Special::kPlain);

@@ -35,7 +35,7 @@ Result<int> explain(const ExplainOptions& o) {
   const auto given = prompt_given(o.prompt);
   if (!given) return given.error();
   if (!*given) return bad_input("there is no prompt: give -p TEXT or -f FILE");
-  auto engine = open_engine(o.common);
+  auto engine = open_engine(o.common, {.drafts = false});
   if (!engine) return engine.error();
   auto prompt = prompt_tokens(**engine, o.prompt);
   if (!prompt) return prompt.error();

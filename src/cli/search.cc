@@ -125,7 +125,7 @@ Result<int> run(const SearchOptions& o, Policy policy) {
   BANYAN_TRY(check_stop(o.stop));
   auto sampler = sampler_params(o.sampler);
   if (!sampler) return sampler.error();
-  auto opened = open_engine(o.common);
+  auto opened = open_engine(o.common, {.drafts = false});
   if (!opened) return opened.error();
   Engine& engine = **opened;
   auto prompt = prompt_tokens(engine, o.prompt);
@@ -169,14 +169,14 @@ Result<int> run(const SearchOptions& o, Policy policy) {
           {{"text", choice.text}, {"tokens", choice.tokens}, {"score", choice.score}});
     }
     json["steps_per_second"] = steps_per_second;
-    const auto ms = [](int64_t ns) { return static_cast<double>(ns) * 1e-6; };
+    const StepTimes& after = steps.times();
     json["timings"] = {{"prompt_ms", prompt_ms},
                        {"search_ms", decode_ms},
                        {"steps", search->decode_steps()},
-                       {"attention_ms", ms(steps.times().attention_ns - before.attention_ns)},
-                       {"weights_ms", ms(steps.times().weights_ns - before.weights_ns)},
-                       {"other_ms", ms(steps.times().other_ns - before.other_ns)},
-                       {"plan_ms", ms(steps.plan_ns() + steps.tree_ns() - before_plan_ns)}};
+                       {"attention_ms", ms_between(before.attention_ns, after.attention_ns)},
+                       {"weights_ms", ms_between(before.weights_ns, after.weights_ns)},
+                       {"other_ms", ms_between(before.other_ns, after.other_ns)},
+                       {"plan_ms", ms_between(before_plan_ns, steps.plan_ns() + steps.tree_ns())}};
     json["usage"] = {{"prompt_tokens", prompt->size()}};
     json["kv"] = {{"bytes_peak", kv.bytes_peak},
                   {"bytes", kv.bytes},

@@ -104,7 +104,7 @@ class Race {
       executor_->attend(contender.plan, workload_.inputs(layer), output_.view());
     }
     contender.attend_ms.push_back(ms_since(planned));
-    contender.plan_ms.push_back(static_cast<double>(planned - start) * 1e-6);
+    contender.plan_ms.push_back(ms_between(start, planned));
   }
 
   const AttentionWorkload& workload_;

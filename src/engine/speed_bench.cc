@@ -29,10 +29,6 @@ Result<void> generate_together(Engine& engine, std::span<const SeqId> sequences,
   return {};
 }
 
-double difference_ms(int64_t after, int64_t before) {
-  return static_cast<double>(after - before) * 1e-6;
-}
-
 Result<SpeedSample> timed(Engine& engine, FunctionRef<Result<void>()> work) {
   const StepRunner& steps = engine.steps();
   const StepTimes before = steps.times();
@@ -44,11 +40,11 @@ Result<SpeedSample> timed(Engine& engine, FunctionRef<Result<void>()> work) {
   const StepTimes& after = steps.times();
   SpeedSample sample;
   sample.seconds = total_ms * 1e-3;
-  sample.attention_ms = difference_ms(after.attention_ns, before.attention_ns);
-  sample.weights_ms = difference_ms(after.weights_ns, before.weights_ns);
+  sample.attention_ms = ms_between(before.attention_ns, after.attention_ns);
+  sample.weights_ms = ms_between(before.weights_ns, after.weights_ns);
   sample.other_ms = total_ms - sample.attention_ms - sample.weights_ms;
-  sample.tree_ms = difference_ms(steps.tree_ns(), tree_before);
-  sample.plan_ms = difference_ms(steps.plan_ns(), plan_before);
+  sample.tree_ms = ms_between(tree_before, steps.tree_ns());
+  sample.plan_ms = ms_between(plan_before, steps.plan_ns());
   sample.kv_bytes = engine.pool().used_bytes();
   return sample;
 }

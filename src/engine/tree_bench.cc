@@ -107,7 +107,7 @@ class TreeRace {
         const size_t method = (step + i) % contenders_.size();
         BANYAN_TRY(run_step(replay->pieces(), method, contenders_[method].sums));
       }
-      add_roof(replay->pieces());
+      add_roof(replay->pieces(), tree().positions() - replay->waiting_positions());
     }
     for (Contender& contender : contenders_) {
       contender.sums.step_ms += tree_ms;
@@ -116,13 +116,14 @@ class TreeRace {
     return {};
   }
 
-  void add_roof(std::span<const Piece> pieces) {
+  // `positions`: of the tree, those that some row sees.
+  void add_roof(std::span<const Piece> pieces, uint64_t positions) {
     for (const AlikeLayers& layers : layers_) {
       AttentionWork work{.rows = pieces.size()};
       for (const Piece& piece : pieces) {
         work.visible_pairs += std::min(tree().length(piece.seq), layers.window);
       }
-      work.kv_bytes = std::min(tree().positions(), work.visible_pairs) * layers.kv_bytes;
+      work.kv_bytes = std::min(positions, work.visible_pairs) * layers.kv_bytes;
       roof_ms_ += roof_ms(work, layers.n_heads, layers.head_dim, machine_) * layers.count;
     }
   }
@@ -207,7 +208,7 @@ class AttentionRace final : public TreeRace {
                         {.out = out_.data()});
     }
     const double attention_ms = ms_since(planned);
-    const double plan_ms = view_ms_ + static_cast<double>(planned - start) * 1e-6;
+    const double plan_ms = view_ms_ + ms_between(start, planned);
     sums.attention_ms += attention_ms;
     sums.plan_ms += plan_ms;
     sums.step_ms += plan_ms + attention_ms;
@@ -271,10 +272,9 @@ class ModelRace final : public TreeRace {
     const int64_t start = now_ns();
     BANYAN_TRY(runner.run_extended(pieces));
     sums.step_ms += ms_since(start);
-    const auto ms = [](int64_t after, int64_t from) { return double(after - from) * 1e-6; };
-    sums.attention_ms += ms(runner.times().attention_ns, before.attention_ns);
-    sums.weights_ms += ms(runner.times().weights_ns, before.weights_ns);
-    sums.plan_ms += ms(runner.plan_ns(), plan_before);
+    sums.attention_ms += ms_between(before.attention_ns, runner.times().attention_ns);
+    sums.weights_ms += ms_between(before.weights_ns, runner.times().weights_ns);
+    sums.plan_ms += ms_between(plan_before, runner.plan_ns());
     sums.kv_tokens_read += runner.plan().kv_tokens_read;
     sums.partial_rows += partial_rows(runner.plan(), engine_.model().hp.groups[0].n_heads);
     return {};

@@ -80,6 +80,17 @@ TEST(TreeBench, RoofIsThatOfEveryStep) {
   EXPECT_NEAR(fast.roof_ms, 2 * (pairs * 4 * 24 / 100e6 + pairs / 2e6), 1e-9);
 }
 
+TEST(TreeBench, APromptThatWaitsIsNotRead) {
+  // Steps 1 to 5 of the first tree, two of the second alone.
+  const TreeBenchResult result =
+      measured(ForestWorkload{{{300, {0, 0, 1}, {3, 5, 2}}, {100, {0}, {2}, 9}}}, 1e-9);
+  EXPECT_EQ(result.counts.n_tree_sum, 1530U + 101 + 102);
+  EXPECT_EQ(result.methods[0].kv_tokens_read, result.counts.path_sum);
+  EXPECT_EQ(result.methods[2].kv_tokens_read, result.counts.n_tree_sum);
+  const double bytes = 1733.0 * 2 * 24 * 2 * 2 + 12.0 * 2 * sizeof(float) * kHeads * 24;
+  EXPECT_NEAR(result.roof_ms, 2 * bytes * 1e3, 1);
+}
+
 TEST(TreeBench, DraftsAreRowsOfTheirOwn) {
   const SpecWorkload drafts{300, {0, 0, 1, 1, 4}, {1, 4, 0, 3}};
   const TreeBenchResult result = measured(drafts);
@@ -107,7 +118,7 @@ TEST(TreeBench, AModelGoesThroughTheSameSteps) {
   options.deterministic = false;  // else nodes are shared in whole segments only
   const auto engine = open(options);
   for (const TreeWorkload& workload :
-       {TreeWorkload(ForestWorkload{{{40, {0, 0, 1}, {3, 5, 2}}, {9, {0}, {2}}}}),
+       {TreeWorkload(ForestWorkload{{{40, {0, 0, 1}, {3, 5, 2}}, {9, {0}, {2}, 4}}}),
         TreeWorkload(SpecWorkload{40, {0, 0, 1, 1, 4}, {1, 4, 0, 3}})}) {
     const auto counts = count_steps(workload, kAll);
     const auto result =

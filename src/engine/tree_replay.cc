@@ -21,16 +21,19 @@ class ForestReplay final : public TreeReplay {
   // differ.
   ForestReplay(const ForestWorkload& forest, int64_t most_steps, KvTree& tree,
                std::span<const SeqId> prompts)
-      : tree_(tree), most_steps_(most_steps) {
+      : tree_(tree), steps_left_(most_steps) {
     for (size_t i = 0; i < forest.trees.size(); ++i) add(forest.trees[i], prompts[i]);
+    std::ranges::stable_sort(roots_, {}, [&](const Leaf& root) { return end_[root.node]; });
   }
 
   Result<bool> next() override {
-    end_nodes();
-    if (++step_ > most_steps_) {
-      for (const Leaf& leaf : live_) tree_.drop(leaf.seq);
-      live_.clear();
+    end_step();
+    while (live_.empty() && n_arrived_ < roots_.size()) {
+      step_ = end_[roots_[n_arrived_].node];
+      end_step();
     }
+    if (steps_left_-- == 0) drop_all();
+    ++step_;
     pieces_.clear();
     for (const Leaf& leaf : live_) {
       pieces_.push_back({leaf.seq, std::span(&tokens_[leaf.node], 1), kWanted});
@@ -48,7 +51,7 @@ class ForestReplay final : public TreeReplay {
   void add(const TraceTree& shape, SeqId prompt) {
     const auto root = static_cast<uint32_t>(end_.size());
     const size_t end = root + shape.len.size() + 1;
-    end_.resize(end, 0);
+    end_.resize(end, shape.arrive);
     children_.resize(end);
     tokens_.resize(end);
     std::iota(tokens_.begin() + root, tokens_.end(), 0);
@@ -58,10 +61,28 @@ class ForestReplay final : public TreeReplay {
       end_[root + i + 1] = end_[parent] + shape.len[i];
       children_[parent].push_back(root + i + 1);
     }
-    live_.push_back({root, prompt});
+    roots_.push_back({root, prompt});
+    waiting_positions_ += static_cast<uint64_t>(shape.prompt);
   }
 
-  // Nodes that have all of their tokens branch or are pruned.
+  // What comes after step_: trees arrive, then nodes that have all of their tokens branch or are
+  // pruned.
+  void end_step() {
+    for (; n_arrived_ < roots_.size() && end_[roots_[n_arrived_].node] == step_; ++n_arrived_) {
+      live_.push_back(roots_[n_arrived_]);
+      waiting_positions_ -= static_cast<uint64_t>(tree_.length(live_.back().seq));
+    }
+    end_nodes();
+  }
+
+  void drop_all() {
+    live_.insert(live_.end(), roots_.begin() + static_cast<ptrdiff_t>(n_arrived_), roots_.end());
+    n_arrived_ = roots_.size();
+    for (const Leaf& leaf : live_) tree_.drop(leaf.seq);
+    live_.clear();
+    waiting_positions_ = 0;
+  }
+
   void end_nodes() {
     next_live_.clear();
     for (const Leaf& leaf : live_) {
@@ -81,11 +102,14 @@ class ForestReplay final : public TreeReplay {
   }
 
   KvTree& tree_;
-  int64_t most_steps_;
-  int64_t step_ = 0;
-  std::vector<int64_t> end_;  // by node: the step of its last token
+  int64_t steps_left_;
+  int64_t step_ = 0;  // the last one
+  std::vector<int64_t>
+      end_;  // by node: the step of its last token; its tree arrives after a root's
   std::vector<std::vector<uint32_t>> children_;
   std::vector<TokenId> tokens_;
+  std::vector<Leaf> roots_;  // in the order of their arrival
+  size_t n_arrived_ = 0;
   std::vector<Leaf> live_;
   std::vector<Leaf> next_live_;
 };
@@ -197,13 +221,18 @@ uint64_t panel_bound(const TreeWorkload& workload) {
 Result<TreeWorkload> choose_trees(const std::vector<TraceTree>& trees, std::span<const int> places,
                                   std::optional<int32_t> prompt) {
   ForestWorkload forest;
+  int64_t tokens = 0;
   for (const int place : places) {
     if (place < 0 || static_cast<size_t>(place) >= trees.size()) {
       return bad_input(
           fmt::format("--tree is {}, expected places from 0 to {}", place, trees.size() - 1));
     }
-    forest.trees.push_back(trees[place]);
-    forest.trees.back().prompt = prompt.value_or(trees[place].prompt);
+    TraceTree& tree = forest.trees.emplace_back(trees[place]);
+    tree.prompt = prompt.value_or(tree.prompt);
+    tokens += std::accumulate(tree.len.begin(), tree.len.end(), int64_t{tree.prompt});
+    if (tokens > kMostTreeTokens) {
+      return bad_input(fmt::format("the trees have more than {} tokens together", kMostTreeTokens));
+    }
   }
   return TreeWorkload(std::move(forest));
 }
@@ -212,8 +241,9 @@ Result<TreeWorkload> choose_trees(const std::vector<TraceTree>& trees, std::span
 
 Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::span<const int> which,
                                      std::optional<int32_t> prompt) {
-  constexpr std::array kFirst = {0};
-  if (which.empty()) which = kFirst;
+  std::vector<int> places(trace.is_forest ? trace.trees.size() : 1);  // by default
+  std::iota(places.begin(), places.end(), 0);
+  if (which.empty()) which = places;
   if (trace.topologies.empty()) return choose_trees(trace.trees, which, prompt);
   const auto topology = trace.topologies.find(which[0]);
   if (which.size() > 1 || topology == trace.topologies.end()) {
@@ -275,7 +305,7 @@ Result<TreeCounts> count_steps(const TreeWorkload& workload, int64_t most_steps)
     const auto pieces = replay->pieces();
     ++counts.steps;
     counts.queries += static_cast<int64_t>(pieces.size());
-    counts.n_tree_sum += tree.positions();
+    counts.n_tree_sum += tree.positions() - replay->waiting_positions();
     for (const Piece& piece : pieces) counts.path_sum += tree.length(piece.seq);
     counts.most_rows = std::max(counts.most_rows, static_cast<uint32_t>(pieces.size()));
   }

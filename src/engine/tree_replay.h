@@ -27,16 +27,18 @@ struct SpecWorkload {
 };
 
 // Recorded trees (files/tree_trace_file.h says what their steps are), each behind a prompt of its
-// own, that grow side by side: a step is one of all that are not over.
+// own, that grow side by side: a step is one of all that have arrived and are not over. Steps are
+// numbered from 1; those in which there is none, though one arrives later, are passed over.
 struct ForestWorkload {
   std::vector<TraceTree> trees;
 };
 
 using TreeWorkload = std::variant<ForestWorkload, SpecWorkload>;
 
-// What `which` names: places of trees (default: the first), or the size of a topology, with the
-// first record. Prompts are of `prompt` tokens, or as recorded. kBadInput, without the file's name,
-// where there is no such thing.
+// What `which` names: places of trees (default: all of a forest, else the first), or the size of a
+// topology, with the first record. Prompts are of `prompt` tokens, or as recorded. kBadInput,
+// without the file's name, where there is no such thing, or trees have more than kMostTreeTokens
+// together.
 Result<TreeWorkload> choose_workload(const TreeTrace& trace, std::span<const int> which,
                                      std::optional<int32_t> prompt);
 
@@ -59,8 +61,13 @@ class TreeReplay {
   // each token of a draft. Tokens are numbers from 0 on, fewer than a tree or a draft has nodes.
   std::span<const Piece> pieces() const { return pieces_; }
 
+  // Positions of prompts whose trees arrive after this step. Their KV is there from the beginning,
+  // so that a replay takes the same memory for prompts that are computed before it.
+  uint64_t waiting_positions() const { return waiting_positions_; }
+
  protected:
   std::vector<Piece> pieces_;
+  uint64_t waiting_positions_ = 0;
 };
 
 // A replay of `most_steps` steps at most, behind `prompts`, sequences of the lengths asked for,
@@ -73,7 +80,7 @@ std::unique_ptr<TreeReplay> start_replay(const TreeWorkload& workload, int64_t m
 struct TreeCounts {
   int64_t steps = 0;
   int64_t queries = 0;      // rows of all steps
-  uint64_t n_tree_sum = 0;  // positions of the tree, each once, the new ones with them
+  uint64_t n_tree_sum = 0;  // positions of trees that grow, each once, the new ones with them
   uint64_t path_sum = 0;    // positions of all rows' paths
   uint32_t most_rows = 0;   // of a step
   uint32_t most_panels = 0;

@@ -47,35 +47,50 @@ Counters counted(const TraceTree& tree, int64_t most_steps = kAll) {
   return counted(forest_of(tree), most_steps);
 }
 
-// From the definition alone: a node lives from the step after its parent's last to its own last.
-Counters simulated(const TraceTree& tree, int64_t most_steps = kAll) {
-  const size_t n = tree.len.size() + 1;
-  std::vector<int64_t> start(n, 0);
-  std::vector<int64_t> end(n, 0);
-  for (size_t i = 1; i < n; ++i) {
-    start[i] = end[tree.parent[i - 1]] + 1;
-    end[i] = start[i] + tree.len[i - 1] - 1;
+// From the definition alone: a node lives from the step after its parent's last, a tree's first
+// ones from the step after its arrival, to its own last; what has no rows is no step.
+Counters simulated(const std::vector<TraceTree>& trees, int64_t most_steps = kAll) {
+  std::vector<std::vector<int64_t>> start;
+  std::vector<std::vector<int64_t>> end;
+  int64_t last = 0;
+  for (const TraceTree& tree : trees) {
+    const size_t n = tree.len.size() + 1;
+    std::vector<int64_t>& first = start.emplace_back(n, 0);
+    std::vector<int64_t>& own_last = end.emplace_back(n, tree.arrive);
+    for (size_t i = 1; i < n; ++i) {
+      first[i] = own_last[tree.parent[i - 1]] + 1;
+      own_last[i] = first[i] + tree.len[i - 1] - 1;
+      last = std::max(last, own_last[i]);
+    }
   }
   Counters sum{};
-  for (int64_t step = 1; step <= most_steps; ++step) {
-    std::vector<bool> used(n, false);
-    int64_t live = 0;
-    for (size_t i = 1; i < n; ++i) {
-      if (tree.len[i - 1] == 0 || step < start[i] || step > end[i]) continue;
-      ++live;
-      for (size_t at = i; at > 0; at = tree.parent[at - 1]) used[at] = true;
+  for (int64_t step = 1; step <= last && sum[0] < most_steps; ++step) {
+    int64_t rows = 0;
+    for (size_t t = 0; t < trees.size(); ++t) {
+      const TraceTree& tree = trees[t];
+      const size_t n = tree.len.size() + 1;
+      std::vector<bool> used(n, false);
+      int64_t live = 0;
+      for (size_t i = 1; i < n; ++i) {
+        if (tree.len[i - 1] == 0 || step < start[t][i] || step > end[t][i]) continue;
+        ++live;
+        for (size_t at = i; at > 0; at = tree.parent[at - 1]) used[at] = true;
+      }
+      if (live == 0) continue;
+      rows += live;
+      sum[2] += tree.prompt;
+      for (size_t i = 1; i < n; ++i) {
+        if (used[i]) sum[2] += std::min(end[t][i], step) - start[t][i] + 1;
+      }
+      sum[3] += live * (tree.prompt + step - tree.arrive);
     }
-    if (live == 0) break;
-    int64_t positions = tree.prompt;
-    for (size_t i = 1; i < n; ++i) {
-      if (used[i]) positions += std::min(end[i], step) - start[i] + 1;
-    }
-    sum[0] += 1;
-    sum[1] += live;
-    sum[2] += positions;
-    sum[3] += live * (tree.prompt + step);
+    sum[0] += rows > 0;
+    sum[1] += rows;
   }
   return sum;
+}
+Counters simulated(const TraceTree& tree, int64_t most_steps = kAll) {
+  return simulated(std::vector{tree}, most_steps);
 }
 
 // Replays to its end and looks at the tree and its pool there.
@@ -104,21 +119,27 @@ TEST(TreeReplay, CountsASmallTree) {
   EXPECT_EQ(counted(TraceTree{16, {0, 0}, {0, 0}}), (Counters{}));
 }
 
+// Of fewer than `most_nodes`. New ones come near the end, near the root, or anywhere: `kind` 0 to
+// 2, chains, fans, both.
+TraceTree random_tree(std::mt19937& random, uint32_t most_nodes, int kind) {
+  TraceTree tree{static_cast<int32_t>(1 + random() % 50), {}, {}};
+  std::vector<uint32_t> created = {0};
+  const uint32_t nodes = random() % most_nodes;
+  for (uint32_t i = 1; i <= nodes; ++i) {
+    const uint32_t n = static_cast<uint32_t>(created.size());
+    const uint32_t back = kind == 0 ? random() % std::min(n, 2U) : random() % n;
+    tree.parent.push_back(kind == 1 ? created[back / 4] : created[n - 1 - back]);
+    tree.len.push_back(random() % 5 == 0 ? 0 : 1 + random() % (random() % 2 == 0 ? 2 : 40));
+    if (tree.len.back() > 0) created.push_back(i);
+  }
+  return tree;
+}
+
 TEST(TreeReplay, RandomTreesCountAsTheirDefinitionSays) {
   std::mt19937 random(3);
   int64_t most_leaves = 0;
   for (int trial = 0; trial < 400; ++trial) {
-    TraceTree tree{static_cast<int32_t>(1 + random() % 50), {}, {}};
-    std::vector<uint32_t> created = {0};
-    const uint32_t nodes = random() % (trial % 20 == 0 ? 300 : 25);
-    for (uint32_t i = 1; i <= nodes; ++i) {
-      // Near the end, near the root, or anywhere: chains, fans, both.
-      const uint32_t n = static_cast<uint32_t>(created.size());
-      const uint32_t back = trial % 3 == 0 ? random() % std::min(n, 2U) : random() % n;
-      tree.parent.push_back(trial % 3 == 1 ? created[back / 4] : created[n - 1 - back]);
-      tree.len.push_back(random() % 5 == 0 ? 0 : 1 + random() % (random() % 2 == 0 ? 2 : 40));
-      if (tree.len.back() > 0) created.push_back(i);
-    }
+    const TraceTree tree = random_tree(random, trial % 20 == 0 ? 300 : 25, trial % 3);
     const int64_t most_steps = trial % 4 == 0 ? random() % 40 : kAll;
     ASSERT_EQ(counted(tree, most_steps), simulated(tree, most_steps)) << trial;
     expect_nothing_left(forest_of(tree), most_steps);
@@ -142,6 +163,52 @@ TEST(TreeReplay, AForestCountsAsItsTreesTogether) {
     EXPECT_EQ(counted(TreeWorkload(forest), most_steps), sum);
     expect_nothing_left(forest, most_steps);
   }
+}
+
+TEST(TreeReplay, ATreeGrowsFromTheStepAfterItsArrival) {
+  // Steps 1 to 3 of the first, 3 and 4 of the second, none, then 9 of the third.
+  const ForestWorkload forest{{{10, {0}, {3}}, {20, {0, 0}, {2, 1}, 2}, {30, {0}, {1}, 8}}};
+  PanelPool pool = small_pool(64);
+  KvTree tree(pool);
+  const auto replay = started(forest, kAll, pool, tree);
+  std::vector<std::vector<Position>> lengths;
+  std::vector<uint64_t> waiting;
+  while (*replay->next()) {
+    tree.check_integrity();
+    lengths.emplace_back();
+    for (const Piece& piece : replay->pieces()) lengths.back().push_back(tree.length(piece.seq));
+    waiting.push_back(replay->waiting_positions());
+  }
+  EXPECT_EQ(lengths, (std::vector<std::vector<Position>>{{11}, {12}, {13, 21, 21}, {22}, {31}}));
+  EXPECT_EQ(waiting, (std::vector<uint64_t>{50, 50, 30, 30, 0}));
+  EXPECT_EQ(counted(TreeWorkload(forest)),
+            (Counters{5, 7, 11 + 12 + (13 + 22) + 22 + 31, 11 + 12 + (13 + 42) + 22 + 31}));
+}
+
+TEST(TreeReplay, RandomForestsCountAsTheirDefinitionSays) {
+  std::mt19937 random(4);
+  int n_passed_over = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    ForestWorkload forest;
+    const uint32_t latest = trial % 2 == 0 ? 20 : 400;
+    for (uint32_t n = 1 + random() % 6; n > 0; --n) {
+      forest.trees.push_back(random_tree(random, 12, static_cast<int>(random() % 3)));
+      forest.trees.back().arrive = random() % 3 == 0 ? 0 : static_cast<int32_t>(random() % latest);
+    }
+    const int64_t most_steps = trial % 4 == 0 ? random() % 40 : kAll;
+    const Counters want = simulated(forest.trees, most_steps);
+    ASSERT_EQ(counted(TreeWorkload(forest), most_steps), want) << trial;
+    expect_nothing_left(forest, most_steps);
+    const auto last = std::ranges::max(forest.trees, {}, &TraceTree::arrive);
+    n_passed_over += want[0] < last.arrive ? 1 : 0;
+  }
+  EXPECT_GT(n_passed_over, 20);
+}
+
+// A wait that is passed over takes no time, however long.
+TEST(TreeReplay, ATreeMayArriveLate) {
+  const TraceTree late{3, {0}, {2}, kMostTreeTokens};
+  EXPECT_EQ(counted(late), (Counters{2, 2, 9, 9}));
 }
 
 TEST(TreeReplay, EveryRowIsTheEndOfItsPath) {
@@ -368,6 +435,8 @@ TEST_F(PublishedTraces, EveryDraftIsReplayed) {
 TEST(ChooseWorkload, NamesWhatThereIs) {
   TreeTrace trees;
   trees.trees = {{5, {}, {}}, {6, {0}, {1}}};
+  TreeTrace forest = trees;
+  forest.is_forest = true;
   TreeTrace spec;
   spec.topologies = {{1, {}}, {3, {0, 1}}};
   spec.records = {{0, {1}}};
@@ -380,6 +449,8 @@ TEST(ChooseWorkload, NamesWhatThereIs) {
   EXPECT_EQ(prompts({1}, {}), Prompts{6});
   EXPECT_EQ(prompts({1}, 77), Prompts{77});
   EXPECT_EQ(prompts({1, 0, 1}, {}), (Prompts{6, 5, 6}));
+  EXPECT_EQ(prompt_lengths(*choose_workload(forest, {}, {})), (Prompts{5, 6}));
+  EXPECT_EQ(prompt_lengths(*choose_workload(forest, Which{1}, 9)), Prompts{9});
   EXPECT_EQ(std::get<SpecWorkload>(*choose_workload(spec, Which{3}, 4)).parent.size(), 2U);
   const auto refusal = [](const Result<TreeWorkload>& refused) {
     EXPECT_FALSE(refused);
@@ -389,6 +460,8 @@ TEST(ChooseWorkload, NamesWhatThereIs) {
             "--tree is 2, expected places from 0 to 1");
   EXPECT_EQ(refusal(choose_workload(trees, Which{-1}, {})),
             "--tree is -1, expected places from 0 to 1");
+  EXPECT_EQ(refusal(choose_workload(forest, {}, kMostTreeTokens / 2)),
+            "the trees have more than 134217728 tokens together");
   EXPECT_EQ(refusal(choose_workload(spec, {}, 4)),
             "--tree is 0, expected the size of a topology: 1, 3");
   EXPECT_EQ(refusal(choose_workload(spec, Which{1, 3}, 4)),

@@ -97,6 +97,22 @@ Result<void> read_trees(const json& from, TreeTrace& trace) {
   return {};
 }
 
+// When each of the trees begins to grow.
+Result<void> read_arrivals(const json& from, TreeTrace& trace) {
+  const json& arrive = field(from, "arrive");
+  if (arrive.is_null()) return {};
+  if (!arrive.is_array() || arrive.size() != trace.trees.size()) {
+    return bad_input(fmt::format("arrive has {} entries, expected one for each of the {} trees",
+                                 arrive.is_array() ? arrive.size() : 0, trace.trees.size()));
+  }
+  for (size_t i = 0; i < arrive.size(); ++i) {
+    const auto step = in_range("arrive", arrive[i], 0, kMostTreeTokens);
+    if (!step) return in(fmt::format("tree {}", i), step.error());
+    trace.trees[i].arrive = static_cast<int32_t>(*step);
+  }
+  return {};
+}
+
 Result<void> read_fan(const json& from, TreeTrace& trace) {
   const auto prompt = tokens_field(from, "prompt", kMostTreeTokens);
   if (!prompt) return prompt.error();
@@ -191,13 +207,17 @@ Result<TreeTrace> read(std::string_view text) {
   TreeTrace trace;
   if (kind == "tree") {
     BANYAN_TRY(read_trees(*from, trace));
+  } else if (kind == "forest") {
+    BANYAN_TRY(read_trees(*from, trace));
+    BANYAN_TRY(read_arrivals(*from, trace));
+    trace.is_forest = true;
   } else if (kind == "fan") {
     BANYAN_TRY(read_fan(*from, trace));
   } else if (kind == "spec") {
     BANYAN_TRY(read_spec(*from, trace));
   } else {
     return bad_input(
-        fmt::format("its kind is \"{}\", expected tree, fan or spec", printable(kind, 40)));
+        fmt::format("its kind is \"{}\", expected tree, forest, fan or spec", printable(kind, 40)));
   }
   return trace;
 }

@@ -22,6 +22,7 @@ struct TraceTree {
   int32_t prompt = 0;            // tokens, at least one
   std::vector<uint32_t> parent;  // of node i + 1: a node before it
   std::vector<int32_t> len;  // tokens of node i + 1; 0: it is never created, nor is a child of it
+  int32_t arrive = 0;        // in a forest: the step after which it begins to grow
 };
 
 // How many tokens of a draft were accepted, step by step: its root and the path below that.
@@ -32,6 +33,7 @@ struct SpecRecord {
 
 struct TreeTrace {
   std::vector<TraceTree> trees;  // a fan is one tree
+  bool is_forest = false;        // its trees grow side by side
   // Draft trees by their number of tokens: the parents of tokens 1, 2, ..; 0 is the root, which is
   // known, and a parent comes before its children.
   std::map<uint32_t, std::vector<uint32_t>> topologies;
@@ -39,10 +41,11 @@ struct TreeTrace {
 };
 
 // The trace in `text`, which is a JSON object with "format": "treetrace-1" and a "kind":
-//   tree  {"trees": [{"prompt": .., "parent": [..], "len": [..]}, ..]}
-//   fan   {"prompt": .., "width": .., "steps": ..}: so many leaves of so many tokens
-//   spec  {"topologies": {"SIZE": [parent of token 1, ..]}, "records": [{"prompt": .., "accept":
-//         [..]}, ..]}
+//   tree    {"trees": [{"prompt": .., "parent": [..], "len": [..]}, ..]}
+//   forest  the same, with "arrive": [step, ..] for each of the trees, or without: all at once
+//   fan     {"prompt": .., "width": .., "steps": ..}: so many leaves of so many tokens
+//   spec    {"topologies": {"SIZE": [parent of token 1, ..]}, "records": [{"prompt": .., "accept":
+//           [..]}, ..]}
 // kBadInput: "name: where: what". Memory is in proportion to the text and the width of a fan.
 Result<TreeTrace> read_tree_trace(std::string_view text, const std::string& name);
 

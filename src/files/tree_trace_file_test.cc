@@ -16,6 +16,10 @@ const std::string kTrees =
     R"({"format": "treetrace-1", "kind": "tree", "name": "n", "source": "s", "trees": [)"
     R"({"rec": 7, "prompt": 16, "parent": [0, 0, 1], "len": [3, 0, 2]}, )"
     R"({"prompt": 134217728, "parent": [], "len": []}]})";
+const std::string kForest =
+    R"({"format": "treetrace-1", "kind": "forest", "arrive": [134217728, 2], "trees": [)"
+    R"({"prompt": 16, "parent": [0, 0, 1], "len": [3, 0, 2]}, )"
+    R"({"prompt": 5, "parent": [0], "len": [1]}]})";
 const std::string kFan =
     R"({"format": "treetrace-1", "kind": "fan", "prompt": 4000, "width": 3, "steps": 399})";
 const std::string kSpec =
@@ -50,6 +54,23 @@ TEST(TreeTraceFile, AFanIsATreeOfLeaves) {
   EXPECT_EQ(trace.trees[0].len, Lengths(3, 399));
 }
 
+TEST(TreeTraceFile, TreesOfAForestArrive) {
+  const TreeTrace trace = read(kForest);
+  EXPECT_TRUE(trace.is_forest);
+  ASSERT_EQ(trace.trees.size(), 2U);
+  EXPECT_EQ(trace.trees[0].arrive, 134217728);
+  EXPECT_EQ(trace.trees[0].parent, (Nodes{0, 0, 1}));
+  EXPECT_EQ(trace.trees[1].arrive, 2);
+  EXPECT_EQ(trace.trees[1].prompt, 5);
+
+  const TreeTrace at_once =
+      read(R"({"format": "treetrace-1", "kind": "forest", "trees": [{"prompt": 5, "parent": [], )"
+           R"("len": []}]})");
+  EXPECT_TRUE(at_once.is_forest);
+  EXPECT_EQ(at_once.trees[0].arrive, 0);
+  EXPECT_FALSE(read(kTrees).is_forest);
+}
+
 TEST(TreeTraceFile, ReadsDrafts) {
   const TreeTrace trace = read(kSpec);
   EXPECT_TRUE(trace.trees.empty());
@@ -78,6 +99,12 @@ TEST(TreeTraceFile, SaysWhatIsWrongAndWhere) {
     return fmt::format(
         R"({{"format": "treetrace-1", "kind": "spec", "topologies": {}, "records": [{}]}})",
         topologies, record);
+  };
+  const auto forest = [](const std::string& arrive) {
+    return fmt::format(
+        R"({{"format": "treetrace-1", "kind": "forest", "arrive": {}, "trees": [{{"prompt": 1, )"
+        R"("parent": [], "len": []}}, {{"prompt": 2, "parent": [0], "len": [1]}}]}})",
+        arrive);
   };
   const std::string two = R"({"4": [0, 1, 0], "3": [0, 1]})";  // both three tokens deep
   ASSERT_EQ(read(tree("[0, 0]", "[1, 2]")).trees.size(), 2U);
@@ -129,7 +156,15 @@ TEST(TreeTraceFile, SaysWhatIsWrongAndWhere) {
       {spec(two, R"({"prompt": 134217726, "accept": [3]})"), "record 0: it has more than 1342177"},
       {spec(two, R"({"prompt": 1})"), "record 0: it has no \"accept\""},
       {spec(two, ""), "it has no \"records\""},
-      {R"({"format": "treetrace-1", "kind": "forest"})", "its kind is \"forest\", expected tree"},
+      {forest("[0]"), "arrive has 1 entries, expected one for each of the 2 trees"},
+      {forest("[0, 0, 0]"), "arrive has 3 entries, expected one for each of the 2 trees"},
+      {forest("{}"), "arrive has 0 entries"},
+      {forest("[0, -1]"), "tree 1: arrive is -1, expected an integer from 0 to 134217728"},
+      {forest("[1.5, 0]"), "tree 0: arrive is 1.5"},
+      {forest("[0, 134217729]"), "tree 1: arrive is 134217729"},
+      {R"({"format": "treetrace-1", "kind": "forest"})", "it has no \"trees\""},
+      {R"({"format": "treetrace-1", "kind": "wood"})",
+       "its kind is \"wood\", expected tree, forest"},
       {R"({"format": "treetrace-2", "kind": "tree"})", "its format is \"treetrace-2\", expected"},
       {"[]", "its format is \"\""},
       {"{", "it is not valid JSON"},
@@ -148,7 +183,7 @@ TEST(TreeTraceFile, SaysWhatIsWrongAndWhere) {
 
 TEST(TreeTraceFile, DamagedTracesAreReadOrRefused) {
   std::mt19937 random(5);
-  for (const std::string& whole : {kTrees, kFan, kSpec}) {
+  for (const std::string& whole : {kTrees, kForest, kFan, kSpec}) {
     for (int trial = 0; trial < 3000; ++trial) {
       std::string text = whole;
       for (int i = 0; i < 2; ++i) text[random() % text.size()] = static_cast<char>(random() % 128);
@@ -160,6 +195,7 @@ TEST(TreeTraceFile, DamagedTracesAreReadOrRefused) {
       for (const TraceTree& tree : trace->trees) {
         EXPECT_EQ(tree.parent.size(), tree.len.size());
         for (size_t i = 0; i < tree.parent.size(); ++i) EXPECT_LE(tree.parent[i], i);
+        EXPECT_GE(tree.arrive, 0);
       }
       EXPECT_EQ(trace->trees.empty(), !trace->topologies.empty());
       EXPECT_EQ(trace->records.empty(), trace->topologies.empty());
