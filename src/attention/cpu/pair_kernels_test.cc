@@ -26,6 +26,12 @@ INSTANTIATE_TEST_SUITE_P(, PairKernelsOfEachKind, ::testing::ValuesIn(machine_wa
                          [](const auto& way) { return name(way.param); });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(PairKernelsOfEachKind);
 
+uint16_t stored_as(DType type, float x) {
+  if (type == DType::kF16) return hwy::BitCastScalar<uint16_t>(hwy::F16FromF32(x).bits);
+  return hwy::BitCastScalar<uint16_t>(hwy::BF16FromF32(x).bits);
+}
+
+// Both types have it, or nearly.
 float rounded(float x) { return hwy::F32FromBF16(hwy::BF16FromF32(x)); }
 
 std::vector<float> random_values(size_t n, std::mt19937& random) {
@@ -40,6 +46,7 @@ struct Rows {
   int n;
   int head_dim;
   float softcap = 0;
+  DType type = DType::kF16;  // or bf16
   std::vector<float> q;  // [n][head_dim]
   struct Block {
     std::vector<float> k;  // [64][head_dim]
@@ -114,22 +121,22 @@ State fold(const PairKernels& kernels, const Rows& rows, bool with_rest = false)
     std::vector<float> v_scales(stride, kNan);
     const PairBlock pairs{k.data(), v.data(), stride, k_scales.data(), v_scales.data()};
     const size_t panel_size = size_t(rows.head_dim) * kPanelTokens;
-    std::vector<hwy::bfloat16_t> panels(2 * kBlockTokens * panel_size, hwy::BF16FromF32(kNan));
-    StoredBlock stored{.k_type = DType::kBF16, .v_type = DType::kBF16, .head_dim = rows.head_dim};
+    std::vector<uint16_t> panels(2 * kBlockTokens * panel_size, stored_as(rows.type, kNan));
+    StoredBlock stored{.k_type = rows.type, .v_type = rows.type, .head_dim = rows.head_dim};
     const int first = block.panel_begin * kPanelTokens;
     const int last = block.panel_end * kPanelTokens;
     for (int begin = first; begin < last;) {
       // Panels in pieces where a block has them, as where a node ends inside one.
       const int whole = begin - begin % kPanelTokens + kPanelTokens;
       const int end = block.pieces > 1 ? std::min(whole, begin + 1 + begin % block.pieces) : whole;
-      hwy::bfloat16_t* k_panel = &panels[2 * stored.n_pieces * panel_size];
-      hwy::bfloat16_t* v_panel = k_panel + panel_size;
+      uint16_t* k_panel = &panels[2 * stored.n_pieces * panel_size];
+      uint16_t* v_panel = k_panel + panel_size;
       for (int key = begin; key < end; ++key) {
         const int slot = key % kPanelTokens;
         for (int d = 0; d < rows.head_dim; ++d) {
           const size_t from = size_t(key) * rows.head_dim + d;
-          k_panel[d * kPanelTokens + slot] = hwy::BF16FromF32(block.k[from]);
-          v_panel[slot * rows.head_dim + d] = hwy::BF16FromF32(block.v[from]);
+          k_panel[d * kPanelTokens + slot] = stored_as(rows.type, block.k[from]);
+          v_panel[slot * rows.head_dim + d] = stored_as(rows.type, block.v[from]);
         }
       }
       stored.pieces[stored.n_pieces++] = {k_panel, v_panel, begin, end};
@@ -202,6 +209,7 @@ TEST_P(PairKernelsOfEachKind, AgreeWithSoftmaxForEveryNumberOfRowsAndHeadSize) {
     for (int i = 0; i < 3; ++i) {
       Rows rows(n, kHeadDims[(3 * n + i) % std::size(kHeadDims)], 3, random);
       if (random() % 3 == 0) rows.softcap = 3;
+      if (i == 2) rows.type = DType::kBF16;
       if (i > 0) rows.draw_panels_and_ranges(random);
       expect_near_truth(*kernels_, rows, fold(*kernels_, rows));
     }
@@ -260,16 +268,20 @@ TEST_P(PairKernelsOfEachKind, StayCloseWithExtremeScores) {
   }
 }
 
-struct IntegerKernels : ::testing::Test {
+// With blocks converted in each of two ways; types other than f16 are in one.
+struct IntegerKernels : ::testing::TestWithParam<bool> {
   void SetUp() override {
-    if (detect_isa() < Isa::kAvx512 || !has_avx512_vnni()) {
-      GTEST_SKIP() << "this CPU does not multiply pairs of whole numbers";
+    if (detect_isa() < Isa::kAvx512 || !has_avx512_vnni() || (GetParam() && !has_avx512_fp16())) {
+      GTEST_SKIP() << "this CPU has no such instructions";
     }
   }
-  const PairKernels& kernels_ = *integer_kernels();
+  const PairKernels& kernels_ = *integer_kernels(GetParam());
 };
 
-TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
+INSTANTIATE_TEST_SUITE_P(, IntegerKernels, ::testing::Bool(),
+                         [](const auto& by) { return by.param ? "ByFp16" : "ByFloats"; });
+
+TEST_P(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   // Rows along a key that is as large in every dimension, weights of one, values all alike.
   for (int head_dim : {1, 16, 64, 100, 128, 256}) {
     std::mt19937 random(1);
@@ -294,37 +306,42 @@ TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   }
 }
 
-TEST_F(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
+TEST_P(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
   // Keys, columns of V and rows whose sizes lie far apart each have a scale of their own; so has
   // the weight of each block, whose largest may be far below the one before.
-  std::mt19937 random(3);
-  Rows rows(12, 64, 4, random);
-  for (int row = 0; row < rows.n; ++row) {
-    for (int d = 0; d < 64; ++d) rows.q[row * 64 + d] *= std::ldexp(1.0F, row - 6);
-  }
-  for (size_t i = 0; i < rows.blocks.size(); ++i) {
-    Rows::Block& block = rows.blocks[i];
-    for (int key = 0; key < kBlockTokens; ++key) {
-      const float size = std::ldexp(1.0F, -(key % 20) - 4 * int(i));
-      for (int d = 0; d < 64; ++d) {
-        block.k[key * 64 + d] *= size;
-        block.v[key * 64 + d] *= std::ldexp(1.0F, d % 30 - 15);
+  for (DType type : {DType::kF16, DType::kBF16}) {
+    const int span = type == DType::kF16 ? 8 : 20;  // binary orders between keys
+    std::mt19937 random(3);
+    Rows rows(12, 64, 4, random);
+    rows.type = type;
+    for (int row = 0; row < rows.n; ++row) {
+      for (int d = 0; d < 64; ++d) rows.q[row * 64 + d] *= std::ldexp(1.0F, row - 6);
+    }
+    const auto column_size = [&](int d) { return std::ldexp(1.0F, d % span - span / 2); };
+    for (size_t i = 0; i < rows.blocks.size(); ++i) {
+      Rows::Block& block = rows.blocks[i];
+      for (int key = 0; key < kBlockTokens; ++key) {
+        const float size = std::ldexp(1.0F, -(key % span) - int(i));
+        for (int d = 0; d < 64; ++d) {
+          block.k[key * 64 + d] *= size;
+          block.v[key * 64 + d] *= column_size(d);
+        }
       }
     }
-  }
-  const State state = fold(kernels_, rows);
-  for (int row = 0; row < rows.n; ++row) {
-    const Truth truth = attend(rows, row);
-    const double bound = 1e-3 + 3e-4 * std::abs(truth.lse);
-    ASSERT_NEAR(state.m[row] + std::log(state.l[row]), truth.lse, bound);
-    for (int d = 0; d < 64; ++d) {
-      const float size = std::ldexp(1.0F, d % 30 - 15);
-      ASSERT_NEAR(state.o[row * state.stride + d] / state.l[row] / size, truth.out[d] / size, bound);
+    const State state = fold(kernels_, rows);
+    for (int row = 0; row < rows.n; ++row) {
+      const Truth truth = attend(rows, row);
+      const double bound = 1e-3 + 3e-4 * std::abs(truth.lse);
+      ASSERT_NEAR(state.m[row] + std::log(state.l[row]), truth.lse, bound);
+      for (int d = 0; d < 64; ++d) {
+        ASSERT_NEAR(state.o[row * state.stride + d] / state.l[row] / column_size(d),
+                    truth.out[d] / column_size(d), bound);
+      }
     }
   }
 }
 
-TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
+TEST_P(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
   constexpr int kDim = 40;
   const int n_pairs = kernels_.n_pairs(kDim);
   std::vector<uint32_t> q(n_pairs);
@@ -341,22 +358,24 @@ TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
   std::vector<float> k_scales(kBlockTokens);
   std::vector<float> v_scales(48);
   const PairBlock out{k.data(), v.data(), 48, k_scales.data(), v_scales.data()};
-  const auto packs = [&](bool in_k, size_t index, float number) {
-    std::vector<hwy::bfloat16_t> panels(2 * kDim * kPanelTokens, hwy::BF16FromF32(1));
+  const auto packs = [&](DType type, bool in_k, size_t index, float number) {
+    std::vector<uint16_t> panels(2 * kDim * kPanelTokens, stored_as(type, 1));
     StoredBlock stored{.n_pieces = 1,
-                       .k_type = DType::kBF16,
-                       .v_type = DType::kBF16,
+                       .k_type = type,
+                       .v_type = type,
                        .head_dim = kDim};
     stored.pieces[0] = {&panels[0], &panels[kDim * kPanelTokens], 2, 14};
-    panels[in_k ? index : kDim * kPanelTokens + index] = hwy::BF16FromF32(number);
+    panels[in_k ? index : kDim * kPanelTokens + index] = stored_as(type, number);
     return kernels_.pack_block(stored, n_pairs, out);
   };
-  for (float bad : {kNan, kInfinity, -kInfinity, 1e31F}) {
-    for (int slot = 0; slot < kPanelTokens; ++slot) {
-      const bool is_key = slot >= 2 && slot < 14;  // others hold anything
-      for (int d : {0, 1, 31, 32, kDim - 1}) {
-        EXPECT_EQ(packs(true, d * kPanelTokens + slot, bad), !is_key) << slot << " " << d;
-        EXPECT_EQ(packs(false, slot * kDim + d, bad), !is_key) << slot << " " << d;
+  for (DType type : {DType::kF16, DType::kBF16}) {
+    for (float bad : {kNan, kInfinity, -kInfinity, 1e31F}) {  // infinite in f16
+      for (int slot = 0; slot < kPanelTokens; ++slot) {
+        const bool is_key = slot >= 2 && slot < 14;  // others hold anything
+        for (int d : {0, 1, 31, 32, kDim - 1}) {
+          EXPECT_EQ(packs(type, true, d * kPanelTokens + slot, bad), !is_key) << slot << " " << d;
+          EXPECT_EQ(packs(type, false, slot * kDim + d, bad), !is_key) << slot << " " << d;
+        }
       }
     }
   }
