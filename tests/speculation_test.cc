@@ -80,6 +80,7 @@ TEST(Speculation, IsAnOptionOfRunAndToldInItsReply) {
     const json& facts = reply["speculation"];
     EXPECT_EQ(facts["steps"].get<int>() + facts["accepted"].get<int>(), 59) << how;
     EXPECT_LE(facts["accepted"], facts["drafted"]) << how;
+    EXPECT_LE(facts["accepted_off_chain"], facts["accepted"]) << how;
     EXPECT_GT(reply["timings"]["predicted_per_second"], 0) << how;
   }
   EXPECT_EQ(replies[0]["speculation"]["drafted"], 0);

@@ -17,14 +17,45 @@ constexpr double kTypical = 0.7;  // share of right tokens that is assumed
 constexpr std::array<double, Acceptance::kLevels - 1> kLevelEnds = {0.2, 0.4,  0.6, 0.75,
                                                                     0.9, 0.97, 0.99};
 constexpr Acceptance::Rates kAssumed = {0.15, 0.3, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98};
+// What comes next for it is tested at no cost wherever the first is wrong.
+constexpr Acceptance::Rates kAssumedOfOthers = {0.05, 0.1, 0.15, 0.2, 0.25, 0.25, 0.25, 0.25};
+constexpr double kLeastReach = 0.05;  // no row costs so little that less would pay
 
 int level(double probability) {
   return static_cast<int>(std::ranges::upper_bound(kLevelEnds, probability) - kLevelEnds.begin());
 }
 
+// Places of the largest logits, the largest first. Requires as many logits.
+template <size_t n>
+std::array<size_t, n> largest(std::span<const float> logits) {
+  std::array<size_t, n> found;
+  std::array<size_t, n> ascending;
+  for (size_t i = 0; i < n; ++i) {
+    size_t best = logits.size();
+    for (size_t gap = 0, begin = 0; gap <= i; ++gap) {
+      const size_t end = gap < i ? ascending[gap] : logits.size();
+      if (begin < end) {
+        const size_t at = begin + first_max(logits.subspan(begin, end - begin));
+        if (best == logits.size() || logits[at] > logits[best]) best = at;
+      }
+      begin = end + 1;
+    }
+    found[i] = best;
+    size_t place = i;
+    for (; place > 0 && ascending[place - 1] > best; --place) {
+      ascending[place] = ascending[place - 1];
+    }
+    ascending[place] = best;
+  }
+  return found;
+}
+
 }  // namespace
 
-DraftModel::Text::Text() : acceptance_(kAssumed), typical_(kTypical) {}
+DraftModel::Text::Text()
+    : acceptance_(kAssumed),
+      other_acceptance_{Acceptance(kAssumedOfOthers), Acceptance(kAssumedOfOthers)},
+      typical_(kTypical) {}
 
 DraftModel::DraftModel(ModelFile file, Model model, PanelPool pool, int32_t vocabulary,
                        StepDevice device, PlanMethod method, int max_rows)
@@ -49,7 +80,7 @@ void DraftModel::draft(std::span<const Asked> asked, FunctionRef<bool(double, do
     std::erase_if(going_, [&](const Asked* one) {
       Text& text = *one->text;
       const size_t n = text.drafted_.size();
-      const double reach = n == 0 ? 1 : one->draft->reach.back();
+      const double reach = n == 0 ? 1 : one->draft->reach_of(text.last_);
       if (n < one->most && pays(reach * text.typical_, ms)) return false;
       // So that it is tried again some day.
       if (first) text.typical_ += kFade * (kTypical - text.typical_);
@@ -63,21 +94,33 @@ void DraftModel::draft(std::span<const Asked> asked, FunctionRef<bool(double, do
   }
 }
 
-// Compares what was drafted with what came, and forgets what was wrong.
-void DraftModel::settle(const Asked& asked) {
+// How many of the drafted tokens came; learns from that.
+size_t DraftModel::compare(Text& text, std::span<const TokenId> came) {
   constexpr double kWeight = 0.05;  // of the latest token
-  Text& text = *asked.text;
-  if (text.drafted_.empty()) return;
   size_t right = 0;
-  while (right < text.drafted_.size() && text.base_ + right < asked.tokens.size()) {
-    const bool hit = asked.tokens[text.base_ + right] == text.drafted_[right];
+  for (; right < std::min(text.drafted_.size(), came.size()); ++right) {
+    const bool hit = came[right] == text.drafted_[right];
     text.acceptance_.observe(text.levels_[right], hit);
     text.typical_ += kWeight * ((hit ? 1.0 : 0.0) - text.typical_);
-    if (!hit) break;
-    ++right;
+    if (hit) continue;
+    for (size_t i = 0; i < Text::kOthers; ++i) {
+      const auto [token, its_level] = text.others_[right][i];
+      text.other_acceptance_[i].observe(its_level, came[right] == token);
+      if (came[right] == token) break;
+    }
+    break;
   }
+  return right;
+}
+
+// Compares what was drafted with what came, and forgets what was wrong.
+void DraftModel::settle(const Asked& asked) {
+  Text& text = *asked.text;
+  if (text.drafted_.empty()) return;
+  const size_t right = compare(text, asked.tokens.subspan(text.base_));
   text.drafted_.clear();
   text.levels_.clear();
+  text.others_.clear();
   // The last token is always computed: its logits are wanted.
   const auto kept = static_cast<int32_t>(std::min(text.base_ + right, asked.tokens.size() - 1));
   if (tree_.length(text.seq_) <= kept) return;
@@ -130,19 +173,42 @@ bool DraftModel::step() {
   }
   time_.observe(shape, ms_since(start));
   for (size_t i = 0; i < going_.size(); ++i) {
-    const std::span<const float> logits = steps_.logits(i, 0).first(vocabulary_);
-    const size_t best = first_max(logits);
-    const int its_level = level(std::exp(logits[best] - log_sum_exp(logits, logits[best])));
-    Text& text = *going_[i]->text;
-    if (text.drafted_.empty()) {
-      text.base_ = going_[i]->tokens.size();
-      going_[i]->draft->clear();
-    }
-    text.drafted_.push_back(static_cast<TokenId>(best));
-    text.levels_.push_back(its_level);
-    going_[i]->draft->add(text.drafted_.back(), text.acceptance_.rate(its_level));
+    take_up(*going_[i], steps_.logits(i, 0).first(vocabulary_));
   }
   return true;
+}
+
+// Drafts what the model says.
+void DraftModel::take_up(const Asked& asked, std::span<const float> logits) {
+  Text& text = *asked.text;
+  Draft& draft = *asked.draft;
+  if (text.drafted_.empty()) {
+    text.base_ = asked.tokens.size();
+    text.last_ = Draft::kText;
+    draft.clear();
+  }
+  const auto places = largest<1 + Text::kOthers>(logits);
+  const double log_sum = log_sum_exp(logits, logits[places[0]]);
+  const auto probability = [&](size_t i) { return std::exp(logits[places[i]] - log_sum); };
+  const int its_level = level(probability(0));
+  text.drafted_.push_back(static_cast<TokenId>(places[0]));
+  text.levels_.push_back(its_level);
+  double left = 1 - probability(0);  // that the model leaves for the others
+  double rate = text.acceptance_.rate(its_level);
+  double reach = 1 - rate;  // that is left for them, as it was borne out
+  const uint32_t under = text.last_;
+  text.last_ = draft.add(text.drafted_.back(), under, rate, true);
+  auto& others = text.others_.emplace_back();
+  for (size_t i = 0; i < Text::kOthers; ++i) {
+    const double p = probability(i + 1);
+    others[i] = {static_cast<TokenId>(places[i + 1]), level(p / std::max(p, left))};
+    left -= p;
+    rate = text.other_acceptance_[i].rate(others[i].level);
+    if (draft.reach_of(under) * reach * rate >= kLeastReach) {
+      draft.add(others[i].token, under, reach * rate, false);
+    }
+    reach *= 1 - rate;
+  }
 }
 
 // After a step that failed: what it was to write behind `length` does not count as stored.
@@ -155,6 +221,7 @@ void DraftModel::close(Text& text) {
   if (text.seq_ != kNoSequence) tree_.close(std::exchange(text.seq_, kNoSequence));
   text.drafted_.clear();
   text.levels_.clear();
+  text.others_.clear();
 }
 
 }  // namespace banyan

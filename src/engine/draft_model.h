@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// A smaller model that goes ahead of the one that answers: it drafts what is likeliest, greedily.
-// It has KV of its own and shares workers and operations with the other, between whose steps it
-// takes its own.
+// A smaller model that goes ahead of the one that answers: it drafts what is likeliest, greedily,
+// and beside each token those that come next for it. It has KV of its own and shares workers and
+// operations with the other, between whose steps it takes its own.
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -29,18 +30,26 @@ class DraftModel {
 
    private:
     friend class DraftModel;
+    static constexpr size_t kOthers = 2;
+    struct Other {
+      TokenId token;
+      int level;
+    };
     SeqId seq_ = kNoSequence;
     size_t base_ = 0;               // tokens that it had when it was last drafted for
     std::vector<TokenId> drafted_;  // then; all but the last of them have KV
     std::vector<int> levels_;       // what spoke for them
+    std::vector<std::array<Other, kOthers>> others_;  // that came next for the model, at each place
+    uint32_t last_ = Draft::kText;                    // place of the last of them in the draft
     Acceptance acceptance_;
+    std::array<Acceptance, kOthers> other_acceptance_;  // given that what came before is wrong
     double typical_;
   };
   struct Asked {
     Text* text = nullptr;
     std::span<const TokenId> tokens;  // all that it has; at least one
     uint64_t salt = 0;                // of KvScope
-    size_t most = 0;                  // tokens to draft
+    size_t most = 0;                  // tokens of the chain
     Draft* draft = nullptr;           // out; left as it is where nothing is drafted
   };
 
@@ -50,8 +59,9 @@ class DraftModel {
   DraftModel(const DraftModel&) = delete;
   DraftModel& operator=(const DraftModel&) = delete;
 
-  // Drafts for each text, a token at a time while pays(gain, ms) says so. gain: probability that
-  // the next token is accepted; ms: what it takes. What the KV budget cannot hold gets no draft.
+  // Drafts for each text a chain, a token at a time while pays(gain, ms) says so, and at each place
+  // of it what else might come there. gain: probability that the chain's next token is accepted;
+  // ms: what it takes. What the KV budget cannot hold gets no draft.
   // Requires distinct texts, at most max_rows of them.
   void draft(std::span<const Asked> asked, FunctionRef<bool(double gain, double ms)> pays);
 
@@ -65,6 +75,8 @@ class DraftModel {
  private:
   size_t max_rows() const { return static_cast<size_t>(steps_.max_rows()); }
   void settle(const Asked& asked);
+  static size_t compare(Text& text, std::span<const TokenId> came);
+  void take_up(const Asked& asked, std::span<const float> logits);
   bool catch_up(const Asked& asked, size_t most_left);
   bool step();
   void give_up(Text& text, int32_t length);

@@ -35,13 +35,23 @@ class DraftModelTest : public testing::Test {
         StepDevice{ops_.get(), attention_.get(), 1, true}, PlanMethod::kAuto, kMaxRows);
   }
 
+  // Its chain.
   std::vector<TokenId> draft(DraftModel::Text& text, const std::vector<TokenId>& tokens,
                              size_t most = kMost) {
+    const Draft draft = draft_tree(text, tokens, most);
+    std::vector<TokenId> chain;
+    for (size_t i = 0; i < draft.size(); ++i) {
+      if (draft.on_chain[i]) chain.push_back(draft.tokens[i]);
+    }
+    return chain;
+  }
+
+  Draft draft_tree(DraftModel::Text& text, const std::vector<TokenId>& tokens, size_t most) {
     Draft draft;
     const DraftModel::Asked asked{&text, tokens, 0, most, &draft};
     draft_->draft({&asked, 1}, [](double, double) { return true; });
     EXPECT_EQ(draft.reach.size(), draft.tokens.size());
-    return draft.tokens;
+    return draft;
   }
 
   std::vector<TokenId> greedy_answer(const std::vector<TokenId>& tokens, size_t n = kMost) {
@@ -103,6 +113,38 @@ TEST_F(DraftModelTest, LearnsWhatItIsWorth) {
   }
   EXPECT_GT(right.typical_rate(), 0.95);
   EXPECT_LT(wrong.typical_rate(), 0.3);
+}
+
+TEST_F(DraftModelTest, LearnsWhatElseMayCome) {
+  // What comes is never the likeliest for it, and always one of those that come next.
+  DraftModel::Text text;
+  auto tokens = tokens_from(0, 20);
+  Draft drafted;
+  for (int turn = 0; turn < 60; ++turn) {
+    drafted = draft_tree(text, tokens, 1);
+    ASSERT_FALSE(drafted.empty());
+    double sum = 0;
+    for (uint32_t i = 0; i < drafted.size(); ++i) {
+      EXPECT_EQ(drafted.parent[i], Draft::kText);
+      sum += drafted.reach[i];
+    }
+    EXPECT_LE(sum, 1 + 1e-12);
+    // The second, by what the engine says of the place.
+    Request request = greedy(tokens, 1);
+    request.ignore_eos = false;
+    request.sampler.top_logprobs = 2;
+    const Reply reply = *engine_->generate(request);
+    tokens.push_back(reply.tokens.empty() ? 7 : reply.top_logprobs[0][1].token);
+    if (reply.tokens.empty()) continue;
+    EXPECT_EQ(reply.tokens[0], drafted.tokens[0]);
+    ++compared_;
+  }
+  EXPECT_GT(compared_, 40U);
+  const uint32_t second = drafted.child(Draft::kText, tokens.back());
+  ASSERT_NE(second, Draft::kText);
+  EXPECT_FALSE(drafted.on_chain[second]);
+  EXPECT_GT(drafted.reach[second], 0.5);
+  EXPECT_LT(drafted.reach[0], 0.3);
 }
 
 TEST_F(DraftModelTest, TextsThatShareADraftPartWithoutHarm) {

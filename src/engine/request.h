@@ -71,9 +71,10 @@ struct Sample {
 
 // What drafts brought, over all answers to a request.
 struct SpeculationFacts {
-  int drafted = 0;   // tokens that were verified
-  int accepted = 0;  // of them, those that were chosen
-  int steps = 0;     // in which an answer got tokens, those of the prompt left out
+  int drafted = 0;             // tokens that were verified
+  int accepted = 0;            // of them, those that were chosen
+  int accepted_off_chain = 0;  // of these, those for which a first candidate was wrong: see Draft
+  int steps = 0;               // in which an answer got tokens, those of the prompt left out
 };
 
 // The best answer, and what it took.

@@ -9,8 +9,8 @@
 
 #include "base/clock.h"
 #include "engine/cache_facts.h"
+#include "engine/draft_rows.h"
 #include "engine/generation.h"
-#include "sample/draft/draft_lengths.h"
 #include "sample/draft/lookup_drafter.h"
 
 namespace banyan {
@@ -25,7 +25,7 @@ constexpr size_t kWindow = 128;                // requests of the line whose pre
 constexpr int64_t kGrowth = 4 * kPanelTokens;  // tokens that an answer should have room for
 constexpr int kSavedByWaiting = kPanelTokens;  // tokens for which it is worth while to wait
 
-constexpr int64_t kMostDrafted = 15;  // tokens of a sequence in a step
+constexpr int64_t kMostDrafted = 15;  // tokens that follow each other
 // Where drafts must not depend on times: rows that cost as much as a step before its first one, and
 // the least probability at which a model drafts one token more.
 constexpr double kAssumedStep = 4;
@@ -57,7 +57,7 @@ struct Scheduler::Stream {
   LookupDrafter lookup;
   DraftModel::Text model_text;
   Draft draft;
-  std::vector<TokenId> piece;  // of a step with a draft: the last token, and the draft
+  DraftRows rows;  // of a step with a draft
 
   std::span<const TokenId> rest() const { return std::span(tokens).subspan(computed); }
   // The last token is always computed: its logits choose the next one.
@@ -89,7 +89,7 @@ std::pair<RequestId, int> Scheduler::place_in_line(const Stream* stream) {
   return {stream->job.id, stream->index};
 }
 
-Scheduler::Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact,
+Scheduler::Scheduler(PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact,
                      bool retention, Speculation speculation, DraftModel* draft_model)
     : pool_(pool),
       tree_(tree),
@@ -207,6 +207,7 @@ void Scheduler::abandon(Job& job) {
   for (size_t i = job.streams.size(); i-- > 0;) {
     Stream& stream = *job.streams[i];
     if (stream.running) {
+      stream.rows.drop(tree_);
       tree_.truncate(stream.seq, std::max(stream.matched, tree_.shared_length(stream.seq)));
     }
     close(stream);
@@ -346,7 +347,7 @@ void Scheduler::open(Stream& stream) {
 // Out of the line, or out of the running ones; with retention the KV stays as cache.
 void Scheduler::close(Stream& stream) {
   if (stream.running) {
-    drop_draft(stream);
+    settle_draft(stream);
     if (!retention_) tree_.truncate(stream.seq, tree_.shared_length(stream.seq));
     tree_.close(stream.seq);
     std::erase(running_, &stream);
@@ -431,6 +432,7 @@ void Scheduler::gather() {
     if (!join(*stream)) break;
   }
   for (Turn& turn : std::span(turns_).subspan(n_decode)) grow(turn, 1);
+  if (speculation_ != Speculation::kOff) cut_branches();
   std::erase_if(turns_, [](const Turn& turn) { return turn.n == 0; });
 }
 
@@ -463,27 +465,58 @@ void Scheduler::draft() {
           {&stream.model_text, stream.tokens, stream.job.request.salt, most, &stream.draft});
     }
   }
-  lengths_.assign(turns_.size(), 0);
   if (!asked_.empty()) {
-    const double plain_ms = milliseconds(lengths_);
-    lengths_[0] = 1;
-    const double row_ms = milliseconds(lengths_) - plain_ms;
+    counts_.assign(turns_.size(), 0);
+    const double plain_ms = milliseconds(counts_);
+    counts_[0] = 1;
+    const double row_ms = milliseconds(counts_) - plain_ms;
     const double tokens_per_ms = static_cast<double>(turns_.size()) / plain_ms;
     draft_model_->draft(asked_, [&](double gain, double ms) {
       return measured ? gain > tokens_per_ms * (ms + row_ms) : gain > kLeastGain;
     });
   }
+  choose_drafts(milliseconds);
+}
+
+// Cuts the drafts down to what is worth while, and adds it to the turns.
+void Scheduler::choose_drafts(FunctionRef<double(std::span<const size_t>)> milliseconds) {
   reach_.clear();
   for (const Turn& turn : turns_) reach_.emplace_back(turn.stream->draft.reach);
-  choose_draft_lengths(reach_, steps_.max_rows() - turns_.size(), milliseconds, lengths_);
+  chooser_.choose(reach_, steps_.max_rows() - turns_.size(), milliseconds);
   for (size_t i = 0; i < turns_.size(); ++i) {
-    if (lengths_[i] == 0) continue;
-    const std::span<const TokenId> tokens(turns_[i].stream->draft.tokens);
-    std::vector<TokenId>& piece = turns_[i].stream->piece;
-    piece.assign(1, turns_[i].stream->tokens.back());
-    piece.insert(piece.end(), tokens.begin(), tokens.begin() + lengths_[i]);
-    turns_[i].n += lengths_[i];
-    turns_[i].n_drafted = lengths_[i];
+    if (chooser_.taken(i).empty()) continue;
+    Stream& stream = *turns_[i].stream;
+    stream.draft.keep(chooser_.taken(i));
+    lay_out(turns_[i]);
+  }
+}
+
+void Scheduler::lay_out(Turn& turn) {
+  Stream& stream = *turn.stream;
+  stream.rows.lay_out(stream.tokens.back(), stream.draft);
+  turn.n_drafted = stream.draft.size();
+  turn.n = 1 + turn.n_drafted;
+}
+
+// Nothing that is stored is evicted for branches: where panels are short, chains have to do.
+void Scheduler::cut_branches() {
+  int64_t free = int64_t{pool_.capacity()} - pool_.used();
+  for (const Turn& turn : turns_) {
+    const int32_t begin = turn.stream->computed;
+    free -= panels_for(begin, begin + static_cast<int64_t>(turn.n));
+  }
+  for (Turn& turn : turns_) {
+    Stream& stream = *turn.stream;
+    if (turn.n_drafted == 0 || !stream.rows.branches()) continue;
+    free -= static_cast<int64_t>(stream.rows.most_panels());
+    if (free >= 0) continue;
+    free += static_cast<int64_t>(stream.rows.most_panels());
+    chain_.clear();
+    for (uint32_t token = 0; token < stream.draft.size(); ++token) {
+      if (stream.draft.on_chain[token]) chain_.push_back(token);
+    }
+    stream.draft.keep(chain_);
+    lay_out(turn);
   }
 }
 
@@ -512,35 +545,31 @@ void Scheduler::run(std::vector<Turn>& turns, std::vector<Completion>& finished)
       return;
     }
   }
-  for (size_t i = 0; i < turns.size(); ++i) {
-    if (!turns[i].stream->running) continue;
-    guarded(turns[i].stream->job, [&] { advance(turns[i], i, finished); });
+  for (const Turn& turn : turns) {
+    if (!turn.stream->running) continue;
+    guarded(turn.stream->job, [&] { advance(turn, finished); });
   }
 }
 
 // Either all streams have the KV of their turns, or all are as they were.
-Result<void> Scheduler::try_run(std::span<const Turn> turns) {
-  pieces_.clear();
+Result<void> Scheduler::try_run(std::span<Turn> turns) {
   StepShape shape;
   bool decodes = true;
-  for (const auto& [stream, n, n_drafted] : turns) {
-    const std::span<const TokenId> rest = n_drafted > 0 ? stream->piece : stream->rest();
-    // What the last chosen token and all behind it give.
-    const size_t n_wanted = n == rest.size() ? 1 + n_drafted : 0;
-    pieces_.push_back(
-        {stream->seq, rest.first(n), std::span(indices_).subspan(n - n_wanted, n_wanted)});
-    shape.add(static_cast<int64_t>(n), stream->computed + static_cast<int64_t>(n));
-    decodes = decodes && stream->decodes();
+  for (const Turn& turn : turns) {
+    const auto n = static_cast<int64_t>(turn.n);
+    shape.add(n, turn.stream->computed + n);
+    decodes = decodes && turn.stream->decodes();
   }
   const auto take_back = [&] {
     for (const Turn& turn : turns) {
-      const Stream& stream = *turn.stream;
+      Stream& stream = *turn.stream;
+      stream.rows.drop(tree_);
       if (tree_.length(stream.seq) > stream.computed) tree_.truncate(stream.seq, stream.computed);
     }
   };
   try {
     const int64_t start = now_ns();
-    Result<void> done = steps_.run(pieces_);
+    Result<void> done = run_pieces(turns);
     if (done) {
       const double ms = ms_since(start);
       time_.observe(shape, ms);
@@ -553,6 +582,29 @@ Result<void> Scheduler::try_run(std::span<const Turn> turns) {
     take_back();
     throw;
   }
+}
+
+// Where it fails, some sequences may have been extended.
+Result<void> Scheduler::run_pieces(std::span<Turn> turns) {
+  const bool branches = std::ranges::any_of(
+      turns, [](const Turn& t) { return t.n_drafted > 0 && t.stream->rows.branches(); });
+  pieces_.clear();
+  for (Turn& turn : turns) {
+    Stream& stream = *turn.stream;
+    turn.piece = pieces_.size();
+    if (turn.n_drafted > 0) {
+      if (branches) BANYAN_TRY(stream.rows.extend(tree_, stream.seq));
+      stream.rows.append_pieces(stream.seq, indices_, pieces_);
+      continue;
+    }
+    const std::span<const TokenId> tokens = stream.rest().first(turn.n);
+    if (branches) BANYAN_TRY(tree_.extend(stream.seq, tokens));
+    // What the last chosen token gives.
+    const size_t n_wanted = turn.n == stream.rest().size() ? 1 : 0;
+    pieces_.push_back(
+        {stream.seq, tokens, std::span(indices_).subspan(turn.n - n_wanted, n_wanted)});
+  }
+  return branches ? steps_.run_extended(pieces_) : steps_.run(pieces_);
 }
 
 // The budget is used up: the youngest goes back into the line.
@@ -586,7 +638,7 @@ bool Scheduler::is_scattered(const Stream& stream) {
 }
 
 // Takes what a step has computed of a stream.
-void Scheduler::advance(const Turn& turn, size_t piece, std::vector<Completion>& finished) {
+void Scheduler::advance(const Turn& turn, std::vector<Completion>& finished) {
   Stream& stream = *turn.stream;
   Job& job = stream.job;
   const bool reads_prompt = !stream.has_begun();
@@ -596,11 +648,11 @@ void Scheduler::advance(const Turn& turn, size_t piece, std::vector<Completion>&
       !(*on_prompt)(stream.computed, job.reply.prompt_tokens)) {
     cancel(job.id);
   }
-  if (job.cancelled) return drop_draft(stream);
+  if (job.cancelled) return settle_draft(stream);
   if (!stream.rest().empty()) return;
   if (turn.n > 1 + turn.n_drafted) no_room_ = false;  // others may find more of their prompts
-  if (!reads_prompt) return verify(turn, piece, finished);
-  const std::span<const float> logits = steps_.logits(piece, 0);
+  if (!reads_prompt) return verify(turn, finished);
+  const std::span<const float> logits = steps_.logits(turn.piece, 0);
   job.first_token_ns = now_ns();
   fork_samples(stream);
   for (const auto& each : job.streams) choose(*each, logits, finished);
@@ -613,19 +665,27 @@ bool Scheduler::goes_on(Job& job) {
   return !job.cancelled;
 }
 
-// Chooses tokens as if they came one by one, while they are the drafted ones, and then one more.
-void Scheduler::verify(const Turn& turn, size_t piece, std::vector<Completion>& finished) {
+// Chooses tokens as if they came one by one, while they are drafted ones, and then one more.
+void Scheduler::verify(const Turn& turn, std::vector<Completion>& finished) {
   Stream& stream = *turn.stream;
   SpeculationFacts& facts = stream.job.reply.speculation;
   ++facts.steps;
   facts.drafted += static_cast<int>(turn.n_drafted);
-  for (size_t i = 0; choose(stream, steps_.logits(piece, i), finished); ++i) {
-    if (i == turn.n_drafted || stream.tokens.back() != stream.piece[i + 1]) break;
+  const auto logits = [&](uint32_t token) {
+    const DraftRows::Row row = turn.n_drafted > 0 ? stream.rows.row(token) : DraftRows::Row{};
+    return steps_.logits(turn.piece + row.piece, row.index);
+  };
+  uint32_t last = Draft::kText;
+  while (choose(stream, logits(last), finished) && turn.n_drafted > 0) {
+    last = stream.draft.child(last, stream.tokens.back());
+    if (last == Draft::kText) break;
+    stream.rows.accept(last);
     ++stream.computed;
     ++facts.accepted;
+    if (!stream.draft.on_chain[last]) ++facts.accepted_off_chain;
     if (!goes_on(stream.job)) break;
   }
-  drop_draft(stream);
+  settle_draft(stream);
 }
 
 // The next token; false where the answer is complete.
@@ -641,11 +701,11 @@ bool Scheduler::choose(Stream& stream, std::span<const float> logits,
   return true;
 }
 
-// Takes back the KV of drafted tokens that were not chosen.
-void Scheduler::drop_draft(const Stream& stream) {
-  if (stream.running && tree_.length(stream.seq) > stream.computed) {
-    tree_.truncate(stream.seq, stream.computed);
-  }
+// Of the KV of drafted tokens, that of the chosen ones stays.
+void Scheduler::settle_draft(Stream& stream) {
+  if (!stream.running) return;
+  stream.rows.settle(tree_, pool_);
+  if (tree_.length(stream.seq) > stream.computed) tree_.truncate(stream.seq, stream.computed);
 }
 
 // The request's other answers begin where the prompt ends. Those for which a step has no rows wait.

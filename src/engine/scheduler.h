@@ -24,6 +24,7 @@
 #include "engine/step_time.h"
 #include "kv/pool.h"
 #include "kv/tree.h"
+#include "sample/draft/choose_drafts.h"
 #include "text/tokenizer.h"
 
 namespace banyan {
@@ -33,7 +34,7 @@ class Scheduler {
  public:
   // All references must outlive it. `kv_exact`: whether K and V are stored as they were computed.
   // `retention`, `speculation`: as EngineOptions says. `draft_model` may be null.
-  Scheduler(const PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact, bool retention,
+  Scheduler(PanelPool& pool, KvTree& tree, StepRunner& steps, bool kv_exact, bool retention,
             Speculation speculation, DraftModel* draft_model);
   ~Scheduler();
 
@@ -67,7 +68,8 @@ class Scheduler {
   struct Turn {
     Stream* stream;
     size_t n;              // rows
-    size_t n_drafted = 0;  // the last of them: tokens that are not chosen yet
+    size_t n_drafted = 0;  // of them: tokens that are not chosen yet
+    size_t piece = 0;      // the first of the step that are the stream's
   };
 
   // Ends of streams and jobs.
@@ -95,18 +97,22 @@ class Scheduler {
   // The step.
   void gather();
   void draft();
+  void choose_drafts(FunctionRef<double(std::span<const size_t>)> milliseconds);
+  static void lay_out(Turn& turn);
+  void cut_branches();
   void run(std::vector<Turn>& turns, std::vector<Completion>& finished);
-  Result<void> try_run(std::span<const Turn> turns);
+  Result<void> try_run(std::span<Turn> turns);
+  Result<void> run_pieces(std::span<Turn> turns);
   bool is_scattered(const Stream& stream);
   void make_room(const Error& error, std::vector<Completion>& finished);
-  void advance(const Turn& turn, size_t piece, std::vector<Completion>& finished);
+  void advance(const Turn& turn, std::vector<Completion>& finished);
   bool goes_on(Job& job);
-  void verify(const Turn& turn, size_t piece, std::vector<Completion>& finished);
+  void verify(const Turn& turn, std::vector<Completion>& finished);
   bool choose(Stream& stream, std::span<const float> logits, std::vector<Completion>& finished);
-  void drop_draft(const Stream& stream);
+  void settle_draft(Stream& stream);
   void fork_samples(Stream& first);
 
-  const PanelPool& pool_;
+  PanelPool& pool_;
   KvTree& tree_;
   StepRunner& steps_;
   bool kv_exact_;
@@ -132,7 +138,9 @@ class Scheduler {
   std::vector<uint32_t> indices_;  // 0, 1, .. max_rows() - 1
   std::vector<DraftModel::Asked> asked_;
   std::vector<std::span<const double>> reach_;  // by turn: of its draft
-  std::vector<size_t> lengths_;                 // by turn: so much of it is worth while
+  std::vector<size_t> counts_;                  // by turn: drafted tokens
+  DraftChooser chooser_;
+  std::vector<uint32_t> chain_;  // of a draft
   std::vector<NodeId> path_;
   std::vector<const Stream*> readers_;  // running, with much of a prompt to compute
 };

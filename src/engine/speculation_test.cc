@@ -45,6 +45,21 @@ void few_words(Request& request) {
   for (TokenId token = 40; token < 44; ++token) request.sampler.logit_bias.emplace_back(token, 100);
 }
 
+// Lets the answer go on as the prompt does now, each token of which is one of two: what does not go
+// on as it did before goes on as it did another time.
+void this_or_that(Request& request, uint32_t seed, int n) {
+  std::mt19937 random(seed);
+  for (int i = 0; i < n; ++i) request.prompt.push_back(40 + static_cast<TokenId>(random() % 2));
+  for (const TokenId token : {40, 41}) request.sampler.logit_bias.emplace_back(token, 100);
+  request.sampler.temperature = 1;
+}
+
+Request this_or_that(uint64_t seed, int max_tokens) {
+  Request request = sampled(tokens_from(2, 30), max_tokens, seed);
+  this_or_that(request, static_cast<uint32_t>(seed), 200);
+  return request;
+}
+
 // Prompts that repeat themselves and each other, so that there is much to draft and much of it is
 // wrong. `comes_round`: answers may, too.
 Request any_request(std::mt19937& random, int max_tokens, bool comes_round) {
@@ -53,7 +68,11 @@ Request any_request(std::mt19937& random, int max_tokens, bool comes_round) {
   for (int i = pick(4); i > 0; --i) prompt = joined(prompt, tokens_from(pick(3), 1 + pick(30)));
   Request request = sampled(prompt, pick(max_tokens), random());
   request.sampler.temperature = std::array{0.0F, 0.0F, 0.3F, 1.0F}[pick(4)];
-  if (comes_round && pick(4) > 0) few_words(request);
+  if (comes_round) {
+    const int words = pick(4);
+    if (words == 1) this_or_that(request, pick(3), 150);
+    if (words > 1) few_words(request);
+  }
   if (pick(4) == 0) request.sampler.repeat_penalty = 1.2F;
   if (pick(4) == 0) request.ignore_eos = false;
   if (pick(4) == 0) request.stop = {"a", "the"};
@@ -105,6 +124,7 @@ TEST(Speculation, AnswersAreThePlainOnesWhateverJoinsLeavesHitsOrIsPreempted) {
       const Reply& found = *replies.at(id);
       const SpeculationFacts& facts = found.speculation;
       EXPECT_LE(facts.accepted, facts.drafted);
+      EXPECT_LE(facts.accepted_off_chain, facts.accepted);
       sum.drafted += facts.drafted;
       sum.accepted += facts.accepted;
       preemptions += found.preemptions;
@@ -150,6 +170,164 @@ TEST(Speculation, TakesFewerStepsWhereTextComesRound) {
   expect_same(found, alone(plain(options), request), "greedy");
   EXPECT_EQ(found.speculation.steps + found.speculation.accepted, 199);
   EXPECT_LT(found.speculation.steps, 120);
+}
+
+TEST(Speculation, WhatLeavesTheChainIsThePlainAnswerAndLeavesThePlainCache) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kLookup;
+  SpeculationFacts sum;
+  for (uint64_t seed = 1; seed < 9; ++seed) {
+    const auto engine = open(options);
+    const auto other = open(plain(options));
+    std::vector<TokenId> text = this_or_that(seed, 0).prompt;
+    // Each answer goes on behind the last, with the KV that this one left.
+    for (int turn = 0; turn < 3; ++turn) {
+      Request request = this_or_that(seed, 90);
+      request.prompt = text;
+      const Reply found = *engine->generate(request);
+      const Reply want = *other->generate(request);
+      expect_same(found, want, "seed " + std::to_string(seed));
+      EXPECT_EQ(found.cached_tokens, want.cached_tokens);
+      EXPECT_EQ(found.speculation.steps + found.speculation.accepted, 89);
+      EXPECT_EQ(engine->tree().positions(), other->tree().positions());
+      EXPECT_EQ(engine->pool().used(), other->pool().used());
+      expect_nothing_held(*engine);
+      sum.accepted += found.speculation.accepted;
+      sum.accepted_off_chain += found.speculation.accepted_off_chain;
+      text = joined(joined(text, found.tokens), tokens_from(turn, 5));
+    }
+  }
+  EXPECT_GT(sum.accepted_off_chain, 100);
+  EXPECT_GT(sum.accepted - sum.accepted_off_chain, 100);
+}
+
+TEST(Speculation, SeveralAnswersLeaveTheirChainsInOneStep) {
+  for (const int panels : {1000, 40}) {
+    EngineOptions options = options_with(64, panels);
+    options.speculation = Speculation::kLookup;
+    const auto engine = open(options);
+    std::mt19937 random(panels);
+    int off_chain = 0;
+    int preemptions = 0;
+    for (uint64_t round = 0; round < 6; ++round) {
+      std::map<RequestId, Request> requests;
+      for (uint64_t i = 0; i < 2; ++i) {
+        Request request = this_or_that(2 * round + i, 120);
+        request.n = i == 0 ? 2 : 1;
+        request.salt = round;
+        requests[*engine->submit(request)] = request;
+      }
+      std::vector<Completion> finished;
+      Replies replies;
+      while (engine->step(finished)) {
+        if (random() % 200 == 0) engine->cancel(requests.rbegin()->first);
+        engine->tree().check_integrity();
+      }
+      take(finished, replies);
+      for (const auto& [id, request] : requests) {
+        const Reply& found = *replies.at(id);
+        const Reply want = alone(plain(options), request);
+        off_chain += found.speculation.accepted_off_chain;
+        preemptions += found.preemptions;
+        for (size_t i = 0; i < found.samples.size(); ++i) {
+          if (found.samples[i].finish == FinishReason::kCancelled) {
+            expect_beginning(found.samples[i], want.samples[i]);
+          } else {
+            expect_same(found.samples[i], want.samples[i], "round " + std::to_string(round));
+          }
+        }
+      }
+      expect_nothing_held(*engine);
+    }
+    EXPECT_GT(off_chain, 5);
+    EXPECT_EQ(preemptions > 0, panels < 1000);
+  }
+}
+
+TEST(Speculation, AnAnswerMayEndOutsideTheChain) {
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kLookup;
+  const Reply whole = alone(plain(options), this_or_that(1, 90));
+  int off_chain = 0;
+  for (int most = 30; most < 60; most += 2) {
+    // Cut by its length, cancelled, and by an error of whoever listens.
+    const auto engine = open(options);
+    const auto other = open(plain(options));
+    Request request = this_or_that(1, most);
+    expect_same(*engine->generate(request), *other->generate(request), "length");
+    EXPECT_EQ(engine->pool().used(), other->pool().used());
+    int left = most;
+    auto hear = [&](TokenId, const std::string&) { return --left > 0; };
+    const FunctionRef<bool(TokenId, const std::string&)> on_token = hear;
+    request = this_or_that(1, 90);
+    request.salt = 1;
+    const Reply told = *engine->generate(request, {.on_token = &on_token});
+    left = most;
+    EXPECT_EQ(other->generate(request, {.on_token = &on_token})->tokens, told.tokens);
+    EXPECT_EQ(told.tokens, std::vector(whole.tokens.begin(), whole.tokens.begin() + most));
+    EXPECT_EQ(engine->tree().positions(), other->tree().positions());
+    EXPECT_EQ(engine->pool().used(), other->pool().used());
+    off_chain += told.speculation.accepted_off_chain;
+    int asked = 0;
+    auto ask = [&] { return ++asked <= most; };
+    const FunctionRef<bool()> go_on = ask;
+    request.salt = 2;
+    EXPECT_EQ(engine->generate(request, {.go_on = &go_on})->tokens, told.tokens);
+    const uint32_t used = engine->pool().used();
+    left = most;
+    auto throws = [&](TokenId, const std::string&) -> bool {
+      if (--left == 0) throw std::runtime_error("mine");
+      return true;
+    };
+    const FunctionRef<bool(TokenId, const std::string&)> on_throw = throws;
+    request.salt = 3;
+    EXPECT_THROW((void)engine->generate(request, {.on_token = &on_throw}), std::runtime_error);
+    EXPECT_EQ(engine->pool().used(), used);
+    expect_nothing_held(*engine);
+  }
+  EXPECT_GT(off_chain, 15);
+}
+
+TEST(Speculation, BranchesEvictNothing) {
+  for (const int panels : {22, 26, 40}) {
+    EngineOptions options = options_with(512, panels);
+    options.speculation = Speculation::kLookup;
+    const auto engine = open(options);
+    const auto other = open(plain(options));
+    for (uint64_t seed = 1; seed < 6; ++seed) {
+      Request request = this_or_that(seed, 100);
+      request.salt = seed;
+      const Reply found = *engine->generate(request);
+      expect_same(found, *other->generate(request), std::to_string(panels) + " panels");
+      for (uint64_t salt = 1; salt <= seed; ++salt) {
+        const KvScope scope{.salt = salt};
+        EXPECT_EQ(engine->tree().matched(request.prompt, scope),
+                  other->tree().matched(request.prompt, scope));
+      }
+    }
+    expect_nothing_held(*engine);
+  }
+}
+
+TEST(Speculation, WhatADraftModelHadSecondIsAcceptedToo) {
+  const TempFolder folder;
+  EngineOptions options = tiny_options();
+  options.speculation = Speculation::kDraft;
+  options.draft_model_path = worse_model(folder);
+  SpeculationFacts sum;
+  const auto engine = open(options);
+  const auto other = open(plain(options));
+  for (uint64_t seed = 1; seed < 9; ++seed) {
+    const Request request = sampled(tokens_from(static_cast<int>(seed), 30), 150, seed);
+    const Reply found = *engine->generate(request);
+    expect_same(found, *other->generate(request), "seed " + std::to_string(seed));
+    EXPECT_EQ(engine->tree().positions(), other->tree().positions());
+    EXPECT_EQ(engine->pool().used(), other->pool().used());
+    sum.accepted += found.speculation.accepted;
+    sum.accepted_off_chain += found.speculation.accepted_off_chain;
+  }
+  EXPECT_GT(sum.accepted_off_chain, 0);
+  expect_nothing_held(*engine);
 }
 
 TEST(Speculation, EndsWhereThePlainAnswerEnds) {

@@ -40,7 +40,7 @@ class Steps {
   }
 
   // Some sequences get tokens, and some of these are forked after that: the forks go on where the
-  // row of another ends.
+  // row of another ends, or between two of its rows if it goes on itself.
   void random_step() {
     pieces_.clear();
     tokens_.clear();
@@ -69,6 +69,7 @@ class Steps {
 
   int advanced() const { return advanced_; }
   int inner_rows() const { return inner_rows_; }
+  int middle_rows() const { return middle_rows_; }
 
  private:
   uint32_t below(uint32_t n) { return random_() % n; }
@@ -97,15 +98,18 @@ class Steps {
     live_[seq] = tokens;
   }
   void add_piece(SeqId seq, uint32_t n) {
-    for (const Piece& piece : pieces_) {
-      if (piece.seq == seq) return;
-    }
-    Tokens& tokens = tokens_.emplace_back(n);
-    for (TokenId& token : tokens) token = static_cast<TokenId>(below(5));
-    ASSERT_TRUE(tree_.extend(seq, tokens));
+    Tokens more(n);
+    for (TokenId& token : more) token = static_cast<TokenId>(below(5));
+    ASSERT_TRUE(tree_.extend(seq, more));
     Tokens& past = live_.at(seq);
-    past.insert(past.end(), tokens.begin(), tokens.end());
-    pieces_.push_back({seq, tokens, {}});
+    past.insert(past.end(), more.begin(), more.end());
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      if (pieces_[i].seq != seq) continue;
+      tokens_[i].insert(tokens_[i].end(), more.begin(), more.end());
+      pieces_[i].tokens = tokens_[i];
+      return;
+    }
+    pieces_.push_back({seq, tokens_.emplace_back(more), {}});
   }
 
   void check() {
@@ -149,6 +153,11 @@ class Steps {
       ASSERT_EQ(tree.sequences[i].row_end, row);
       const NodeView& leaf = tree.nodes[tree.sequences[i].leaf];
       inner_rows_ += leaf.row_end - leaf.row_begin > piece.tokens.size();
+      // Others may leave it between two of its rows.
+      const uint32_t above = leaf.parent;
+      const auto first = static_cast<Position>(live_.at(piece.seq).size() - piece.tokens.size());
+      middle_rows_ += leaf.kv_begin > first && above != NodeView::kNoParent &&
+                      tree.nodes[above].row_end > tree.sequences[i].row_end;
     }
     ASSERT_EQ(row, tree.row_pos.size());
     ASSERT_EQ(row, view_.slots().size());
@@ -190,11 +199,13 @@ class Steps {
   std::deque<Tokens> tokens_;  // of the pieces
   int advanced_ = 0;
   int inner_rows_ = 0;
+  int middle_rows_ = 0;
 };
 
 TEST(StepView, EveryRowSeesItsSequencesPath) {
   int advanced = 0;
   int inner_rows = 0;
+  int middle_rows = 0;
   for (uint32_t seed = 0; seed < 60; ++seed) {
     Steps steps(seed);
     for (int i = 0; i < 20 && !::testing::Test::HasFatalFailure(); ++i) {
@@ -204,9 +215,11 @@ TEST(StepView, EveryRowSeesItsSequencesPath) {
     }
     advanced += steps.advanced();
     inner_rows += steps.inner_rows();
+    middle_rows += steps.middle_rows();
   }
   EXPECT_GT(advanced, 500);
   EXPECT_GT(inner_rows, 300);
+  EXPECT_GT(middle_rows, 50);
 }
 
 }  // namespace

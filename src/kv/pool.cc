@@ -112,38 +112,56 @@ void PanelPool::release(PanelId panel) {
 void PanelPool::copy(std::span<const KvSlot> from, std::span<const KvSlot> to) {
   BANYAN_CHECK(from.size() == to.size(), "a slot for each position");
   std::vector<std::byte> held;
-  // What a slot has of a plane: `n` parts of `bytes`, `stride` from each other.
-  const auto copy_parts = [&](auto panel, size_t first, size_t slot_stride, int n, size_t bytes,
-                              size_t stride) {
-    const auto part = [&](const KvSlot& slot, int i) {
-      return panel(slot.panel) + first + slot.slot * slot_stride + i * stride;
+  // What a slot has of a plane: `n` elements, `stride` bytes from each other.
+  const auto copy_elements = [&]<class T>(T, auto panel, size_t first, size_t slot_stride, int n,
+                                          size_t stride) {
+    const auto elements = [&](const KvSlot& slot) {
+      return panel(slot.panel) + first + slot.slot * slot_stride;
     };
-    held.resize(from.size() * n * bytes);
+    held.resize(from.size() * n * sizeof(T));
     std::byte* next = held.data();
     for (const KvSlot& slot : from) {
-      for (int i = 0; i < n; ++i, next += bytes) std::memcpy(next, part(slot, i), bytes);
+      const std::byte* element = elements(slot);
+      for (int i = 0; i < n; ++i, next += sizeof(T)) {
+        std::memcpy(next, element + i * stride, sizeof(T));
+      }
     }
     next = held.data();
     for (const KvSlot& slot : to) {
-      for (int i = 0; i < n; ++i, next += bytes) std::memcpy(part(slot, i), next, bytes);
+      std::byte* element = elements(slot);
+      for (int i = 0; i < n; ++i, next += sizeof(T)) {
+        std::memcpy(element + i * stride, next, sizeof(T));
+      }
     }
+  };
+  const auto copy_values = [&](DType type, auto panel, size_t slot_stride, int n, size_t stride) {
+    const size_t bytes = element_bytes(type);
+    const auto copy_as = [&](auto element) {
+      copy_elements(element, panel, 0, bytes * slot_stride, n, bytes * stride);
+    };
+    if (bytes == 4) {
+      copy_as(uint32_t{});
+    } else if (bytes == 2) {
+      copy_as(uint16_t{});
+    } else {
+      copy_as(uint8_t{});
+    }
+  };
+  const auto copy_scales = [&](DType type, auto panel, int head_dim) {
+    if (type != DType::kQ8_0) return;
+    copy_elements(uint16_t{}, panel, scales_offset(head_dim), sizeof(uint16_t),
+                  scale_blocks(head_dim), kPanelTokens * sizeof(uint16_t));
   };
   for (const KvPlanes& planes : layers_) {
     const KvShape& shape = planes.shape;
-    const size_t k = element_bytes(shape.k_type);
-    const size_t v = element_bytes(shape.v_type);
-    const auto copy_scales = [&](DType type, auto panel) {
-      if (type != DType::kQ8_0) return;
-      copy_parts(panel, scales_offset(shape.head_dim), sizeof(uint16_t),
-                 scale_blocks(shape.head_dim), sizeof(uint16_t), kPanelTokens * sizeof(uint16_t));
-    };
+    const int dim = shape.head_dim;
     for (int head = 0; head < shape.n_kv_heads; ++head) {
       const auto k_panel = [&](PanelId panel) { return planes.k_panel(head, panel); };
       const auto v_panel = [&](PanelId panel) { return planes.v_panel(head, panel); };
-      copy_parts(k_panel, 0, k, shape.head_dim, k, k * kPanelTokens);
-      copy_parts(v_panel, 0, v * shape.head_dim, 1, v * shape.head_dim, 0);
-      copy_scales(shape.k_type, k_panel);
-      copy_scales(shape.v_type, v_panel);
+      copy_values(shape.k_type, k_panel, 1, dim, kPanelTokens);
+      copy_values(shape.v_type, v_panel, dim, dim, 1);
+      copy_scales(shape.k_type, k_panel, dim);
+      copy_scales(shape.v_type, v_panel, dim);
     }
   }
 }

@@ -152,7 +152,10 @@ Json cache_json(const CacheFacts& facts) {
 }
 
 Json speculation_json(const SpeculationFacts& facts) {
-  return {{"drafted", facts.drafted}, {"accepted", facts.accepted}, {"steps", facts.steps}};
+  return {{"drafted", facts.drafted},
+          {"accepted", facts.accepted},
+          {"accepted_off_chain", facts.accepted_off_chain},
+          {"steps", facts.steps}};
 }
 
 std::string to_line(const Json& json) {

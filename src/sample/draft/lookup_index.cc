@@ -29,6 +29,39 @@ void LookupIndex::link(std::span<const TokenId> text, size_t end) {
   last = static_cast<uint32_t>(end);
 }
 
+// Where the candidate that was right goes on, if one was: they differ in what follows.
+LookupIndex::Match LookupIndex::going_on(std::span<const TokenId> text) const {
+  for (const Match& one : candidates()) {
+    if (text[one.next] == text.back()) return {std::min(one.length + 1, kLongest), one.next + 1};
+  }
+  return {};
+}
+
+// Whether a match that goes on at `next`, of the longest that there are, would change anything.
+bool LookupIndex::may_improve(std::span<const TokenId> text, size_t next) const {
+  for (const Match& one : candidates()) {
+    if (text[one.next] == text[next]) return one.length < kLongest;
+  }
+  return n_candidates_ < kCandidates || candidates_.back().length < kLongest;
+}
+
+// Takes up a match that lies before all others so far, where it is among the best.
+void LookupIndex::consider(std::span<const TokenId> text, const Match& match) {
+  // What it replaces: the candidate with the same token, else the last one if there are all.
+  size_t place = 0;
+  while (place < n_candidates_ && text[candidates_[place].next] != text[match.next]) ++place;
+  if (place == kCandidates) --place;
+  if (place == n_candidates_) {
+    ++n_candidates_;
+  } else if (candidates_[place].length >= match.length) {
+    return;
+  }
+  for (; place > 0 && candidates_[place - 1].length < match.length; --place) {
+    candidates_[place] = candidates_[place - 1];
+  }
+  candidates_[place] = match;
+}
+
 void LookupIndex::push(std::span<const TokenId> text) {
   BANYAN_CHECK(text.size() == size() + 1, "one token more");
   const size_t end = size();
@@ -37,19 +70,17 @@ void LookupIndex::push(std::span<const TokenId> text) {
     heads_.assign(std::max<size_t>(64, 2 * heads_.size()), kNone);
     for (size_t i = 1; i < end; ++i) link(text, i);
   }
-  // The last match goes on, if it does.
-  const bool goes_on = match_.length > 0 && text[match_.next] == text[end];
-  match_ = goes_on ? Match{std::min(match_.length + 1, kLongest), match_.next + 1} : Match{};
+  const Match before = going_on(text);
+  n_candidates_ = 0;
   if (end == 0) return;
   uint32_t place = head(text[end - 1], text[end]);
-  int longest = kLeast - 1;
   for (int tried = 0; place != kNone && tried < kMostTried; ++tried, place = previous_[place]) {
+    const size_t next = size_t{place} + 1;
+    if (!may_improve(text, next)) continue;
     const int length = common_suffix(text, place, end, kLongest);
-    if (length <= longest) continue;
-    longest = length;
-    if (length >= match_.length) match_ = {length, size_t{place} + 1};
-    if (length == kLongest) break;
+    if (length >= kLeast) consider(text, {length, next});
   }
+  if (before.length > 0) consider(text, before);
   link(text, end);
 }
 

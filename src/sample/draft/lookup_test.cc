@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
 #include <random>
 
 #include "sample/draft/lookup_drafter.h"
@@ -49,6 +51,25 @@ Match longest_match(std::span<const TokenId> text, int most) {
   return best;
 }
 
+// The same for each token that followed one, the longest first, of equals the latest.
+std::vector<Match> best_matches(std::span<const TokenId> text) {
+  std::map<TokenId, Match> best;
+  const size_t end = text.size() - 1;
+  for (size_t place = 0; place < end; ++place) {
+    const int length = common_suffix(text, place, end);
+    Match& match = best[text[place + 1]];
+    if (length >= std::max(LookupIndex::kLeast, match.length)) match = {length, place + 1};
+  }
+  std::vector<Match> matches;
+  for (const auto& [token, match] : best) {
+    if (match.length > 0) matches.push_back(match);
+  }
+  std::ranges::sort(matches, [](const Match& a, const Match& b) {
+    return std::pair(a.length, a.next) > std::pair(b.length, b.next);
+  });
+  return matches;
+}
+
 TEST(LookupIndex, FindsTheLatestOfTheLongestMatches) {
   std::mt19937 random(1);
   int found = 0;
@@ -70,6 +91,31 @@ TEST(LookupIndex, FindsTheLatestOfTheLongestMatches) {
     }
   }
   EXPECT_GT(found, 2000);
+}
+
+TEST(LookupIndex, CandidatesAreTheBestMatchesThatWentOnOtherwise) {
+  std::mt19937 random(8);
+  std::array<int, LookupIndex::kCandidates + 1> found = {};
+  for (const int alphabet : {10, 30, 100}) {
+    for (int round = 0; round < 5; ++round) {
+      // Few enough for all places of a pair to be tried.
+      const Text text = random_text(random, 400, alphabet);
+      LookupIndex index;
+      for (size_t n = 1; n <= text.size(); ++n) {
+        const auto so_far = std::span(text).first(n);
+        index.push(so_far);
+        const auto want = best_matches(so_far);
+        const auto candidates = index.candidates();
+        ASSERT_EQ(candidates.size(), std::min(want.size(), LookupIndex::kCandidates));
+        for (size_t i = 0; i < candidates.size(); ++i) {
+          ASSERT_EQ(candidates[i].length, want[i].length) << i << " after " << n << " tokens";
+          ASSERT_EQ(candidates[i].next, want[i].next) << i << " after " << n << " tokens";
+        }
+        ++found[candidates.size()];
+      }
+    }
+  }
+  for (const int times : found) EXPECT_GT(times, 300);
 }
 
 TEST(LookupIndex, AmongMorePlacesThanItTriesItFindsAMatchThatIsAsLongAsThoseTried) {
@@ -110,6 +156,15 @@ TEST(LookupIndex, AHugeTextIsTakenUpTokenByToken) {
   EXPECT_EQ(index.match().next, 600U);
 }
 
+// What the draft has of first candidates.
+Text chain_of(const Draft& draft) {
+  Text chain;
+  for (size_t i = 0; i < draft.size(); ++i) {
+    if (draft.on_chain[i]) chain.push_back(draft.tokens[i]);
+  }
+  return chain;
+}
+
 TEST(LookupDrafter, GoesOnAsTheTextDidIntoItsOwnDraft) {
   std::mt19937 random(4);
   size_t overlapping = 0;
@@ -131,18 +186,17 @@ TEST(LookupDrafter, GoesOnAsTheTextDidIntoItsOwnDraft) {
       EXPECT_TRUE(draft.tokens.empty());
       continue;
     }
+    const Text found = chain_of(draft);
     Text want = text;
-    for (size_t i = 0; i < draft.tokens.size(); ++i) want.push_back(want[match.next + i]);
-    EXPECT_EQ(draft.tokens, Text(want.begin() + text.size(), want.end()));
-    overlapping += match.next + draft.tokens.size() > text.size() ? 1 : 0;
-    double before = 1;
-    for (const double reach : draft.reach) {
-      EXPECT_GT(reach, 0);
-      EXPECT_LE(reach, before);
-      before = reach;
+    for (size_t i = 0; i < found.size(); ++i) want.push_back(want[match.next + i]);
+    EXPECT_EQ(found, Text(want.begin() + text.size(), want.end()));
+    overlapping += match.next + found.size() > text.size() ? 1 : 0;
+    for (uint32_t i = 0; i < draft.size(); ++i) {
+      EXPECT_GT(draft.reach[i], 0);
+      EXPECT_LE(draft.reach[i], draft.reach_of(draft.parent[i]));
     }
     drafter.draft(text, 3, draft);
-    EXPECT_LE(draft.tokens.size(), 3U);
+    EXPECT_LE(chain_of(draft).size(), 3U);
   }
   EXPECT_GT(overlapping, 50U);
 }
@@ -168,6 +222,41 @@ TEST(LookupDrafter, LearnsFromTheTextHowFarItCanBeTrusted) {
   fooled.follow(text);
   fooled.draft(text, 15, draft);
   EXPECT_TRUE(draft.reach.empty() || draft.reach[0] < 0.1);
+}
+
+TEST(LookupDrafter, LearnsFromTheTextWhatElseMayFollow) {
+  // Behind {1, 2, 3} one of two passages, now this, now that: the latest is always wrong, and the
+  // one before it right.
+  const Text passages[] = {{11, 12, 13, 14, 15}, {21, 22, 23, 24, 25}};
+  std::mt19937 random(6);
+  Text text;
+  for (int i = 0; i < 60; ++i) {
+    text.push_back(static_cast<TokenId>(100 + random() % 1000));
+    text.insert(text.end(), {1, 2, 3});
+    text.insert(text.end(), passages[i % 2].begin(), passages[i % 2].end());
+  }
+  text.insert(text.end(), {7, 1, 2, 3});
+  LookupDrafter drafter;
+  drafter.follow(text);
+  Draft draft;
+  drafter.draft(text, 5, draft);
+  const uint32_t right = draft.child(Draft::kText, 11);
+  ASSERT_NE(right, Draft::kText);
+  EXPECT_GT(draft.reach[right], 0.8);
+  EXPECT_FALSE(draft.on_chain[right]);
+  // It goes on, too.
+  uint32_t last = Draft::kText;
+  for (const TokenId token : passages[0]) {
+    last = draft.child(last, token);
+    ASSERT_NE(last, Draft::kText) << token;
+    EXPECT_FALSE(draft.on_chain[last]);
+  }
+  EXPECT_GT(draft.reach[last], 0.3);
+  double sum = 0;
+  for (uint32_t i = 0; i < draft.size(); ++i) {
+    if (draft.parent[i] == Draft::kText) sum += draft.reach[i];
+  }
+  EXPECT_LE(sum, 1 + 1e-12);
 }
 
 TEST(LookupDrafter, LevelsRiseWithTheMatch) {
