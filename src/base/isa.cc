@@ -114,11 +114,6 @@ bool has_avx512_vnni() {
   return has;
 }
 
-bool has_avx512_fp16() {
-  static const bool has = cpu_has_avx512() && has_bits(cpuid(7).edx, {23});
-  return has;
-}
-
 std::string_view cpu_name() {
   static const std::string name = read_cpu_name();
   return name;
@@ -131,7 +126,6 @@ uint32_t cpu_signature() { return cpuid(1).eax; }
 Isa detect_isa() { return Isa::kBaseline; }
 bool has_avx512_bf16() { return false; }
 bool has_avx512_vnni() { return false; }
-bool has_avx512_fp16() { return false; }
 std::string_view cpu_name() { return kUnknownCpu; }
 uint32_t cpu_signature() { return 0; }
 

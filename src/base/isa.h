@@ -21,9 +21,6 @@ bool has_avx512_bf16();
 // Whether AVX512 VNNI may be used when `isa` is at least kAvx512.
 bool has_avx512_vnni();
 
-// Whether arithmetic on f16 (AVX512_FP16) may be used when `isa` is at least kAvx512.
-bool has_avx512_fp16();
-
 std::string_view name(Isa isa);                       // "sse4", "avx2", ..
 std::optional<Isa> parse_isa(std::string_view text);  // accepts what BANYAN_ISA accepts
 

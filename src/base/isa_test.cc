@@ -37,7 +37,6 @@ TEST(Isa, AgreesWithTheKernelsFlags) {
   EXPECT_EQ(isa >= Isa::kAvx512, has({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}));
   EXPECT_EQ(has_avx512_bf16(), isa >= Isa::kAvx512 && has({"avx512_bf16"}));
   EXPECT_EQ(has_avx512_vnni(), isa >= Isa::kAvx512 && has({"avx512_vnni"}));
-  EXPECT_EQ(has_avx512_fp16(), isa >= Isa::kAvx512 && has({"avx512_fp16"}));
   if (isa == Isa::kAmx) {
     EXPECT_TRUE(has({"amx_tile", "amx_bf16", "amx_int8"}));
   }

@@ -50,19 +50,17 @@ void pack_keys(const StoredBlock& block, int n_pairs, uint32_t* out) {
 
 template <DType kType>
 bool pack_values(const StoredBlock& block, const PairBlock& out) {
-  const ValuePanels panels(block);
+  const ValueRows values(block);
   const int columns = padded_columns(block.head_dim);
   __mmask32 bad = 0;
   for (int pair = 0; pair < kBlockPairs; ++pair) {
-    const int slot = 2 * pair % kPanelTokens;
-    const void* first = panels.of_key[2 * pair];
-    const void* second = panels.of_key[2 * pair + 1];
     for (int column = 0; column < columns; column += kVectorFloats) {
-      const auto numbers = [&](const void* panel, int of) {
-        return panel == nullptr ? _mm512_setzero_ps()
-                                : load_values<kType>(panel, of, block.head_dim, column);
+      const auto numbers = [&](int key) {
+        return values.row[key] == nullptr
+                   ? _mm512_setzero_ps()
+                   : load_values<kType>(values, key, block.head_dim, column);
       };
-      const __m512i pairs = pair_up(numbers(first, slot), numbers(second, slot + 1));
+      const __m512i pairs = pair_up(numbers(2 * pair), numbers(2 * pair + 1));
       bad |= not_finite(pairs);
       _mm512_storeu_si512(out.v + pair * out.v_stride + column, pairs);
     }

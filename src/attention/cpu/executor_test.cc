@@ -170,20 +170,16 @@ TEST_P(CpuExecutorInPairs, AgreesWithTheOracleForEveryNumberOfRows) {
 }
 
 TEST(PairKernelsFor, AreTilesWhereTheyAreAllowedAndWholeNumbersWithVnni) {
-  constexpr PairInstructions kAll{.vnni = true, .fp16 = true, .bf16 = true};
   for (const Isa isa : {Isa::kBaseline, Isa::kSse4, Isa::kAvx2, Isa::kAvx512, Isa::kAmx}) {
-    EXPECT_EQ(pair_kernels_for(isa, {.vnni = false, .fp16 = true, .bf16 = false}), nullptr);
+    EXPECT_EQ(pair_kernels_for(isa, false, false), nullptr) << name(isa);
     if (isa < Isa::kAvx512) {
-      EXPECT_EQ(pair_kernels_for(isa, kAll), nullptr) << name(isa);
+      EXPECT_EQ(pair_kernels_for(isa, true, true), nullptr) << name(isa);
     }
   }
-  EXPECT_EQ(pair_kernels_for(Isa::kAvx512, kAll), integer_kernels(true));
-  EXPECT_EQ(pair_kernels_for(Isa::kAvx512, {.vnni = true, .fp16 = false, .bf16 = true}),
-            integer_kernels(false));
-  EXPECT_EQ(pair_kernels_for(Isa::kAvx512, {.vnni = false, .fp16 = true, .bf16 = true}), nullptr);
-  EXPECT_EQ(pair_kernels_for(Isa::kAmx, kAll), tile_kernels());
-  EXPECT_EQ(pair_kernels_for(Isa::kAmx, {.vnni = true, .fp16 = false, .bf16 = false}),
-            integer_kernels(false));
+  EXPECT_EQ(pair_kernels_for(Isa::kAvx512, true, true), integer_kernels());
+  EXPECT_EQ(pair_kernels_for(Isa::kAvx512, false, true), nullptr);
+  EXPECT_EQ(pair_kernels_for(Isa::kAmx, true, true), tile_kernels());
+  EXPECT_EQ(pair_kernels_for(Isa::kAmx, true, false), integer_kernels());
 }
 
 TEST_P(CpuExecutorOnEachIsa, TakesTheKernelsOfPairsThatItsOptionsAllow) {
@@ -197,7 +193,8 @@ TEST_P(CpuExecutorOnEachIsa, TakesTheKernelsOfPairsThatItsOptionsAllow) {
   const Isa isa = GetParam();
   for (const bool allowed : {false, true}) {
     const auto chosen = make_cpu_executor(pool_, {.isa = isa, .pair_products = allowed});
-    const PairKernels* kernels = allowed ? pair_kernels_for(isa) : nullptr;
+    const PairKernels* kernels =
+        allowed ? pair_kernels_for(isa, has_avx512_vnni(), has_avx512_bf16()) : nullptr;
     const auto given = make_cpu_executor(pool_, isa, kernels);
     EXPECT_TRUE(same_bits(run_case(*chosen, c, attend), run_case(*given, c, attend))) << allowed;
   }

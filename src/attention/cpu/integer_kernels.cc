@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products as whole numbers: VPDPWSSD adds the products of two pairs of 16 bits to sums of 32,
-// exactly. So that no sum overflows:
-//   scores  |q . k| <= |q| |k| (Cauchy-Schwarz): q is scaled to a norm, each key to a largest
-//           number that follows from it and from head_dim
-//   values  64 keys times the largest weight times the largest value of a column
-// Weights are whole numbers relative to the row's largest one in the block, which stands with the
-// column's scale in the factor that a block's sums are multiplied with.
+// Products as whole numbers (integer_pack.h says why no sum overflows): VPDPWSSD adds the products
+// of two pairs of 16 bits to sums of 32, exactly. Weights are whole numbers relative to the row's
+// largest one in the block, which stands with the column's scale in the factor that a block's sums
+// are multiplied with.
 #include <algorithm>
 #include <cmath>
 
-#include "attention/cpu/integer_pack_fp16.h"
+#include "attention/cpu/integer_pack.h"
 #include "attention/cpu/pair_kernels.h"
 #include "hwy/base.h"
 
 #if HWY_ARCH_X86_64
-#include "attention/cpu/integer_pack-inl.h"
+#include "attention/cpu/stored_block-inl.h"
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 namespace banyan::pairs {
@@ -22,35 +19,7 @@ namespace {
 
 constexpr int kTileRows = kPairTileRows;
 constexpr int kVectors = kChunkTokens / kVectorFloats;
-
-bool pack_q(const float* q, int n, int head_dim, int n_pairs, const PairRows& out) {
-  for (int r = 0; r < n; ++r) {
-    const float* row = q + size_t(r) * head_dim;
-    const auto load = [&](int i) {
-      const int left = head_dim - i;
-      return _mm512_maskz_loadu_ps(left >= kVectorFloats ? 0xffff : (1U << left) - 1, row + i);
-    };
-    __m512 squares = _mm512_setzero_ps();
-    for (int i = 0; i < head_dim; i += kVectorFloats) {
-      squares = _mm512_fmadd_ps(load(i), load(i), squares);
-    }
-    const float norm = std::sqrt(_mm512_reduce_add_ps(squares));
-    if (!(norm < kMostNorm)) return false;
-    out.q_scales[r] = std::max(norm, kLeast) / kQueryNorm;
-    const __m512 factor = _mm512_set1_ps(norm < kLeast ? 0 : kQueryNorm / norm);
-    uint32_t* pairs = out.q + size_t(r) * n_pairs;
-    for (int i = 0; i < head_dim; i += kVectorFloats) {
-      const __m256i words = _mm512_cvtepi32_epi16(round_to_int(_mm512_mul_ps(load(i), factor)));
-      const int left = n_pairs - i / 2;
-      _mm256_mask_storeu_epi32(pairs + i / 2, left >= 8 ? 0xff : (1U << left) - 1, words);
-    }
-  }
-  return true;
-}
-
-bool pack_block(const StoredBlock& block, int n_pairs, const PairBlock& out) {
-  return pack_keys(block, n_pairs, out) && pack_values(block, out);
-}
+constexpr int kBlockPairs = kChunkTokens / 2;  // of keys: i and i + 16 of 32
 
 // After so many steps of products, as many lines are fetched: six rows and a block of 128
 // dimensions take 128 steps, and of the next block 512 lines are wanted.
@@ -160,11 +129,11 @@ HWY_INLINE float weigh(const float* scores, KeyRange visible, int columns, RowSt
     const auto weights_of = [&](__m512 score) {
       const __m512 below = _mm512_sub_ps(score, _mm512_set1_ps(m));
       const __m512 weight = exp2(kWeightExp2, _mm512_mul_ps(below, _mm512_set1_ps(kLog2E)));
-      return round_to_int(_mm512_mul_ps(weight, _mm512_set1_ps(kLargestWeight)));
+      return _mm512_cvtps_epi32(_mm512_mul_ps(weight, _mm512_set1_ps(kLargestWeight)));
     };
     const __m512i first = weights_of(x[i]);
     const __m512i second = weights_of(x[i + 1]);
-    _mm512_store_si512(pairs + i * kVectorFloats / 2, pair_up(first, second));
+    _mm512_store_si512(pairs + i * kVectorFloats / 2, pair_words(first, second));
     sum = _mm512_add_epi32(sum, _mm512_add_epi32(first, second));
   }
   row.l += factor * static_cast<float>(_mm512_reduce_add_epi32(sum));
@@ -232,34 +201,27 @@ void fold_block(const PairBlock& block, const PairRows& rows, const KeyRange* vi
   }
 }
 
-constexpr PairKernels table(decltype(PairKernels::pack_block) pack) {
-  return {.is_bf16 = false,
-          .fewest_rows = 9,
-          .pair_step = 1,
-          .pack_q = pack_q,
-          .pack_block = pack,
-          .begin = [](int) {},
-          .fold_block = fold_block,
-          .end = [] {}};
-}
-
-constexpr PairKernels kTable = table(pack_block);
-constexpr PairKernels kTableFp16 = table(pack_block_fp16);
+constexpr PairKernels kTable{.is_bf16 = false,
+                             .fewest_rows = 9,
+                             .pair_step = 1,
+                             .pack_q = pack_q,
+                             .pack_block = pack_block,
+                             .begin = [](int) {},
+                             .fold_block = fold_block,
+                             .end = [] {}};
 
 }  // namespace
 }  // namespace banyan::pairs
 HWY_POP_ATTRIBUTES
 
 namespace banyan {
-const PairKernels* integer_kernels(bool has_fp16) {
-  return has_fp16 && pairs::kHasFp16 ? &pairs::kTableFp16 : &pairs::kTable;
-}
+const PairKernels* integer_kernels() { return &pairs::kTable; }
 }  // namespace banyan
 
 #else
 
 namespace banyan {
-const PairKernels* integer_kernels(bool) { return nullptr; }
+const PairKernels* integer_kernels() { return nullptr; }
 }  // namespace banyan
 
 #endif

@@ -116,27 +116,18 @@ struct PairKernels {
 inline constexpr int kPairTileRows = 6;
 
 // By VPDPWSSD. K and V become whole numbers of 13 and 12 bits beside their sign, in steps of the
-// largest of their key or column; q of up to 15. `has_fp16`: f16 becomes these by AVX512_FP16,
-// in steps that are powers of two, else in twice the time. Null where the compiler or the
-// architecture has no such instructions. Whether the CPU has them is the caller's to know
-// (has_avx512_vnni(), has_avx512_fp16()).
-const PairKernels* integer_kernels(bool has_fp16);
+// largest of their key or column; q of up to 15. Null where the compiler or the architecture has no
+// such instructions. Whether the CPU has them is the caller's to know (has_avx512_vnni()).
+const PairKernels* integer_kernels();
 
 // By AMX tiles, in bf16, likewise; the machine has AVX512_BF16 too (Isa::kAmx and
 // has_avx512_bf16()).
 const PairKernels* tile_kernels();
 
-// What a CPU has of AVX-512.
-struct PairInstructions {
-  bool vnni = has_avx512_vnni();
-  bool fp16 = has_avx512_fp16();
-  bool bf16 = has_avx512_bf16();
-};
-
 // Those for a CPU, under the cap `isa`: tiles where there are such. Null: products stay in f32.
-inline const PairKernels* pair_kernels_for(Isa isa, PairInstructions cpu = {}) {
-  if (isa >= Isa::kAmx && cpu.bf16) return tile_kernels();
-  return isa >= Isa::kAvx512 && cpu.vnni ? integer_kernels(cpu.fp16) : nullptr;
+inline const PairKernels* pair_kernels_for(Isa isa, bool has_vnni, bool has_bf16) {
+  if (isa >= Isa::kAmx && has_bf16) return tile_kernels();
+  return isa >= Isa::kAvx512 && has_vnni ? integer_kernels() : nullptr;
 }
 
 }  // namespace banyan

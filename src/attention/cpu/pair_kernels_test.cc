@@ -268,20 +268,16 @@ TEST_P(PairKernelsOfEachKind, StayCloseWithExtremeScores) {
   }
 }
 
-// With blocks converted in each of two ways; types other than f16 are in one.
-struct IntegerKernels : ::testing::TestWithParam<bool> {
+struct IntegerKernels : ::testing::Test {
   void SetUp() override {
-    if (detect_isa() < Isa::kAvx512 || !has_avx512_vnni() || (GetParam() && !has_avx512_fp16())) {
-      GTEST_SKIP() << "this CPU has no such instructions";
+    if (detect_isa() < Isa::kAvx512 || !has_avx512_vnni()) {
+      GTEST_SKIP() << "this CPU does not multiply pairs of whole numbers";
     }
   }
-  const PairKernels& kernels_ = *integer_kernels(GetParam());
+  const PairKernels& kernels_ = *integer_kernels();
 };
 
-INSTANTIATE_TEST_SUITE_P(, IntegerKernels, ::testing::Bool(),
-                         [](const auto& by) { return by.param ? "ByFp16" : "ByFloats"; });
-
-TEST_P(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
+TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   // Rows along a key that is as large in every dimension, weights of one, values all alike.
   for (int head_dim : {1, 16, 64, 100, 128, 256}) {
     std::mt19937 random(1);
@@ -306,7 +302,7 @@ TEST_P(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   }
 }
 
-TEST_P(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
+TEST_F(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
   // Keys, columns of V and rows whose sizes lie far apart each have a scale of their own; so has
   // the weight of each block, whose largest may be far below the one before.
   for (DType type : {DType::kF16, DType::kBF16}) {
@@ -341,7 +337,7 @@ TEST_P(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
   }
 }
 
-TEST_P(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
+TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
   constexpr int kDim = 40;
   const int n_pairs = kernels_.n_pairs(kDim);
   std::vector<uint32_t> q(n_pairs);

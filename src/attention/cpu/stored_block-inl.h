@@ -3,6 +3,7 @@
 // How kernels on pairs read a stored block, 16 numbers at a time. For x86-64 with AVX-512.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -65,37 +66,47 @@ HWY_INLINE __m512 load_keys(const void* panel, int head_dim, int dim) {
   return _mm512_mul_ps(numbers, load_scales<kType>(panel, head_dim, dim));
 }
 
-// Columns [column, column + 16) of one slot's value; zero behind head_dim.
-template <DType kType>
-HWY_INLINE __m512 load_values(const void* panel, int slot, int head_dim, int column) {
-  const int left = head_dim - column;
-  const __mmask16 keep = left >= kVectorFloats ? 0xffff : left <= 0 ? 0 : (1U << left) - 1;
-  const __m512 numbers = load_stored<kType>(panel, size_t(slot) * head_dim + column, keep);
-  if constexpr (kType != DType::kQ8_0) return numbers;
-  const __m512 scales = load_scales<kType>(panel, head_dim, column);
-  return _mm512_maskz_mul_ps(keep, numbers,
-                             _mm512_permutexvar_ps(_mm512_set1_epi32(slot), scales));
-}
-
 // Which of a panel's 16 keys a piece has.
 inline __mmask16 keys_of(const StoredBlock::Piece& piece) {
   const int begin = piece.begin % kPanelTokens;
   return static_cast<__mmask16>(((1U << (piece.end - piece.begin)) - 1) << begin);
 }
 
-// Where the values of each key of a block are: a panel, or null.
-struct ValuePanels {
-  explicit ValuePanels(const StoredBlock& block)
+// Where the values of each key of a block are; null where it has none.
+struct ValueRows {
+  explicit ValueRows(const StoredBlock& block)
       : are_whole(block.pieces[0].begin == 0 &&
                   block.pieces[block.n_pieces - 1].end == kBlockTokens) {
+    const size_t bytes = block.head_dim * (block.v_type == DType::kQ8_0 ? 1 : 2);
     for (int i = 0; i < block.n_pieces; ++i) {
       const StoredBlock::Piece& piece = block.pieces[i];
-      for (int key = piece.begin; key < piece.end; ++key) of_key[key] = piece.v;
+      for (int key = piece.begin; key < piece.end; ++key) {
+        panel[key] = piece.v;
+        row[key] = static_cast<const std::byte*>(piece.v) + key % kPanelTokens * bytes;
+      }
     }
   }
-  const void* of_key[kBlockTokens] = {};
-  bool are_whole;  // every key is there
+  const void* panel[kBlockTokens] = {};
+  const std::byte* row[kBlockTokens] = {};
+  bool are_whole;  // every key has some
 };
+
+// Columns [column, column + 16) of the value of a key that has one; zero behind head_dim.
+template <DType kType>
+HWY_INLINE __m512 load_values(const ValueRows& values, int key, int head_dim, int column) {
+  const int left = head_dim - column;
+  const __mmask16 keep = left >= kVectorFloats ? 0xffff : left <= 0 ? 0 : (1U << left) - 1;
+  const __m512 numbers = load_stored<kType>(values.row[key], column, keep);
+  if constexpr (kType != DType::kQ8_0) return numbers;
+  const __m512 scales = load_scales<kType>(values.panel[key], head_dim, column);
+  const __m512i slot = _mm512_set1_epi32(key % kPanelTokens);
+  return _mm512_maskz_mul_ps(keep, numbers, _mm512_permutexvar_ps(slot, scales));
+}
+
+// The low halves of two vectors as pairs.
+HWY_INLINE __m512i pair_words(__m512i first, __m512i second) {
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, first, _mm512_slli_epi32(second, 16));
+}
 
 // The keys of a block that one of n rows sees, and those between.
 inline KeyRange seen_by_any(const KeyRange* visible, int n) {

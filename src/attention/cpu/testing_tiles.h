@@ -107,10 +107,10 @@ HWY_POP_ATTRIBUTES
 
 namespace banyan::testing {
 
-enum class PairWay { kIntegers, kIntegersByFp16, kTiles, kEmulatedTiles };
+enum class PairWay { kIntegers, kTiles, kEmulatedTiles };
 
 inline std::string name(PairWay way) {
-  constexpr const char* kNames[] = {"Integers", "IntegersByFp16", "Tiles", "EmulatedTiles"};
+  constexpr const char* kNames[] = {"Integers", "Tiles", "EmulatedTiles"};
   return kNames[static_cast<int>(way)];
 }
 
@@ -118,10 +118,7 @@ inline std::string name(PairWay way) {
 inline const PairKernels* kernels_of([[maybe_unused]] PairWay way) {
 #if HWY_ARCH_X86_64
   if (detect_isa() < Isa::kAvx512) return nullptr;
-  if (way == PairWay::kIntegers) return has_avx512_vnni() ? integer_kernels(false) : nullptr;
-  if (way == PairWay::kIntegersByFp16) {
-    return has_avx512_vnni() && has_avx512_fp16() ? integer_kernels(true) : nullptr;
-  }
+  if (way == PairWay::kIntegers) return has_avx512_vnni() ? integer_kernels() : nullptr;
   if (!has_avx512_bf16()) return nullptr;
   if (way == PairWay::kTiles) return detect_isa() >= Isa::kAmx ? tile_kernels() : nullptr;
   static const PairKernels kEmulated = pairs::tile_kernels_by<EmulatedTiles>();
@@ -135,8 +132,7 @@ inline const PairKernels* kernels_of([[maybe_unused]] PairWay way) {
 // GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST.
 inline std::vector<PairWay> machine_ways() {
   std::vector<PairWay> ways;
-  for (const PairWay way : {PairWay::kIntegers, PairWay::kIntegersByFp16, PairWay::kTiles,
-                            PairWay::kEmulatedTiles}) {
+  for (const PairWay way : {PairWay::kIntegers, PairWay::kTiles, PairWay::kEmulatedTiles}) {
     if (kernels_of(way) != nullptr) ways.push_back(way);
   }
   return ways;
