@@ -76,6 +76,7 @@ __attribute__((target("avx512f,avx512vnni"))) float multiply_add_pairs(int64_t r
   volatile int operand_source = 0x10001;                  // two ones, unknown to the compiler
   const __m512i operand = _mm512_set1_epi32(operand_source);
   Sums chain[kPairChains] = {};
+  for (int j = 0; j < kPairChains; ++j) chain[j][0] = j;  // all alike would be one to the compiler
   for (int64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 24
     for (int j = 0; j < kPairChains; ++j) {
