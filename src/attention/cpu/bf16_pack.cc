@@ -56,9 +56,8 @@ bool pack_values(const StoredBlock& block, const PairBlock& out) {
   for (int pair = 0; pair < kBlockPairs; ++pair) {
     for (int column = 0; column < columns; column += kVectorFloats) {
       const auto numbers = [&](int key) {
-        return values.row[key] == nullptr
-                   ? _mm512_setzero_ps()
-                   : load_values<kType>(values, key, block.head_dim, column);
+        return values.row[key] == nullptr ? _mm512_setzero_ps()
+                                          : load_values<kType>(values, key, block.head_dim, column);
       };
       const __m512i pairs = pair_up(numbers(2 * pair), numbers(2 * pair + 1));
       bad |= not_finite(pairs);
@@ -97,9 +96,8 @@ bool pack_block_bf16(const StoredBlock& block, int n_pairs, const PairBlock& out
     pack_keys<decltype(type)::value>(block, n_pairs, out.k);
     return true;
   });
-  return with_stored_type(block.v_type, [&](auto type) {
-    return pack_values<decltype(type)::value>(block, out);
-  });
+  return with_stored_type(
+      block.v_type, [&](auto type) { return pack_values<decltype(type)::value>(block, out); });
 }
 
 }  // namespace banyan::pairs

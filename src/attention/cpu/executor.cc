@@ -123,10 +123,10 @@ std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool, Isa isa,
 
 std::unique_ptr<AttentionExecutor> make_cpu_executor(ThreadPool& pool,
                                                      const CpuAttentionOptions& options) {
-  return make_cpu_executor(
-      pool, options.isa,
-      options.pair_products ? pair_kernels_for(options.isa, has_avx512_vnni(), has_avx512_bf16())
-                            : nullptr);
+  return make_cpu_executor(pool, options.isa,
+                           options.pair_products
+                               ? pair_kernels_for(options.isa, has_avx512_vnni(), has_avx512_bf16())
+                               : nullptr);
 }
 
 }  // namespace banyan

@@ -162,7 +162,8 @@ TEST_P(CpuExecutorInPairs, AgreesWithTheOracleForEveryNumberOfRows) {
     const Answer truth = oracle(c, attend);
     const Answer got = run_case(*executor_, c, attend);
     const double error = relative_error(got.out, truth.out);
-    ASSERT_LT(error, coarse_ * 2e-2) << rows << " rows of type " << static_cast<int>(c.shape.k_type);
+    ASSERT_LT(error, coarse_ * 2e-2)
+        << rows << " rows of type " << static_cast<int>(c.shape.k_type);
     ASSERT_LT(mean_error(got.out, truth.out), coarse_ * 5e-3) << rows;
     if (error > tolerance(c)) ++in_pairs;
   }

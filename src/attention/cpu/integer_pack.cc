@@ -63,11 +63,10 @@ HWY_INLINE __m512 largest_of_keys(const void* panel, int head_dim) {
     largest = larger<kType>(largest, _mm512_loadu_si512(bits + i * kPanelTokens));
   }
   if (i < head_dim) {
-    largest =
-        larger<kType>(largest, _mm512_maskz_loadu_epi16(0xffff, bits + i * kPanelTokens));
+    largest = larger<kType>(largest, _mm512_maskz_loadu_epi16(0xffff, bits + i * kPanelTokens));
   }
-  return to_floats<kType>(_mm256_max_epu16(_mm512_castsi512_si256(largest),
-                                           _mm512_extracti64x4_epi64(largest, 1)));
+  return to_floats<kType>(
+      _mm256_max_epu16(_mm512_castsi512_si256(largest), _mm512_extracti64x4_epi64(largest, 1)));
 }
 
 template <DType kType>
@@ -199,7 +198,8 @@ bool pack_q(const float* q, int n, int head_dim, int n_pairs, const PairRows& ou
     const __m512 factor = _mm512_set1_ps(norm < kLeast ? 0 : kQueryNorm / norm);
     uint32_t* pairs = out.q + size_t(r) * n_pairs;
     for (int i = 0; i < head_dim; i += kVectorFloats) {
-      const __m256i words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(load(i), factor)));
+      const __m256i words =
+          _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_mul_ps(load(i), factor)));
       const int left = n_pairs - i / 2;
       _mm256_mask_storeu_epi32(pairs + i / 2, left >= 8 ? 0xff : (1U << left) - 1, words);
     }
@@ -208,10 +208,9 @@ bool pack_q(const float* q, int n, int head_dim, int n_pairs, const PairRows& ou
 }
 
 bool pack_block(const StoredBlock& block, int n_pairs, const PairBlock& out) {
-  return with_stored_type(block.k_type,
-                          [&](auto type) {
-                            return pack_keys<decltype(type)::value>(block, n_pairs, out);
-                          }) &&
+  return with_stored_type(
+             block.k_type,
+             [&](auto type) { return pack_keys<decltype(type)::value>(block, n_pairs, out); }) &&
          with_stored_type(block.v_type, [&](auto type) {
            return pack_values<decltype(type)::value>(block, out);
          });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Rows and blocks as 16-bit whole numbers, for x86-64 with AVX-512: a row of q in steps of its norm,
-// each key in steps of its largest number, each column of V in steps of the largest of the block.
-// So that sums of 32 bits hold all products:
+// Rows and blocks as 16-bit whole numbers, for x86-64 with AVX-512: a row of q in steps of its
+// norm, each key in steps of its largest number, each column of V in steps of the largest of the
+// block. So that sums of 32 bits hold all products:
 //   scores  |q . k| <= |q| |k| (Cauchy-Schwarz): the largest number of keys follows from the norm
 //           of q and from head_dim
 //   values  the keys of a block times the largest weight times the largest value of a column

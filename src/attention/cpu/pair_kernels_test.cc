@@ -47,13 +47,13 @@ struct Rows {
   int head_dim;
   float softcap = 0;
   DType type = DType::kF16;  // or bf16
-  std::vector<float> q;  // [n][head_dim]
+  std::vector<float> q;      // [n][head_dim]
   struct Block {
     std::vector<float> k;  // [64][head_dim]
     std::vector<float> v;
     int panel_begin = 0;
     int panel_end = kBlockPanels;
-    int pieces = 1;  // > 1: panels come in pieces of up to so many keys
+    int pieces = 1;                   // > 1: panels come in pieces of up to so many keys
     std::vector<KeyRange> visible{};  // [n]
   };
   std::vector<Block> blocks;
@@ -181,10 +181,9 @@ Truth attend(const Rows& rows, int row) {
   return truth;
 }
 
-// Weights are rounded to 8 bits in bf16, to 12 of the largest as whole numbers; what adds them up to
-// l is what they multiply. Whole numbers of q and K are off by some 1e-4 of a score, too.
+// Weights are rounded to 8 bits in bf16, to 12 of the largest as whole numbers; what adds them up
+// to l is what they multiply. Whole numbers of q and K are off by some 1e-4 of a score, too.
 void expect_near_truth(const PairKernels& kernels, const Rows& rows, const State& state) {
-
   for (int row = 0; row < rows.n; ++row) {
     const Truth truth = attend(rows, row);
     if (truth.lse == -kInfinity) {
@@ -346,7 +345,8 @@ TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
     for (int at : {0, 17, kDim - 1}) {
       std::vector<float> row(kDim, 1);
       row[at] = bad;
-      EXPECT_FALSE(kernels_.pack_q(row.data(), 1, kDim, n_pairs, {q.data(), nullptr, &q_scales[0]}));
+      EXPECT_FALSE(
+          kernels_.pack_q(row.data(), 1, kDim, n_pairs, {q.data(), nullptr, &q_scales[0]}));
     }
   }
   std::vector<uint32_t> k(size_t{kBlockTokens} * n_pairs);
@@ -356,10 +356,7 @@ TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
   const PairBlock out{k.data(), v.data(), 48, k_scales.data(), v_scales.data()};
   const auto packs = [&](DType type, bool in_k, size_t index, float number) {
     std::vector<uint16_t> panels(2 * kDim * kPanelTokens, stored_as(type, 1));
-    StoredBlock stored{.n_pieces = 1,
-                       .k_type = type,
-                       .v_type = type,
-                       .head_dim = kDim};
+    StoredBlock stored{.n_pieces = 1, .k_type = type, .v_type = type, .head_dim = kDim};
     stored.pieces[0] = {&panels[0], &panels[kDim * kPanelTokens], 2, 14};
     panels[in_k ? index : kDim * kPanelTokens + index] = stored_as(type, number);
     return kernels_.pack_block(stored, n_pairs, out);

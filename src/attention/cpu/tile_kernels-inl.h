@@ -199,7 +199,8 @@ void fold_block(const PairBlock& block, const PairRows& packed, const KeyRange* 
   const auto fold = [&](auto fold_some, int first, int n_some, int n_done) {
     ahead.fetch(kLinesPerFold);
     fold_some(block, packed.q + first * q_stride,
-              packed.rest == nullptr ? nullptr : packed.rest + first * q_stride, visible + first, n_some, n_done, rows, head_dim, softcap,
+              packed.rest == nullptr ? nullptr : packed.rest + first * q_stride, visible + first,
+              n_some, n_done, rows, head_dim, softcap,
               StateView{into.o + first * into.stride, into.stride, into.m + first, into.l + first});
   };
   int row = 0;

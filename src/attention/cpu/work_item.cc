@@ -134,11 +134,14 @@ bool suits_bf16(const AttendCall& call, const RunPart& part, int n_rows, const P
   return keys >= std::clamp(call.most_keys / 2, kFewestKeysForBf16, kManyKeys);
 }
 
+// Attention of short texts takes no time beside everything else, so it need not be rounded.
+constexpr int64_t kFewestKeysForPairs = 256;
+
 // Whether these rows meet this part in pairs.
 bool suits_pairs(const AttendCall& call, const RunPart& part, int n_rows, const Position* row_pos) {
   const KvShape& shape = call.in->kv.shape;
   if (call.pairs == nullptr || n_rows < call.pairs->fewest_rows || shape.k_type == DType::kF32 ||
-      shape.v_type == DType::kF32) {
+      shape.v_type == DType::kF32 || call.most_keys < kFewestKeysForPairs) {
     return false;
   }
   return !call.pairs->is_bf16 || suits_bf16(call, part, n_rows, row_pos);

@@ -45,10 +45,10 @@ class WorkerScratch {
   float* block_m = nullptr;  // [pass_rows]
   float* block_l = nullptr;
   // The same in pairs, if asked for (pair_kernels.h).
-  PairRows row_pairs;    // [pass_rows]
+  PairRows row_pairs;  // [pass_rows]
   PairBlock block_pairs;
-  StoredBlock stored;    // of which block_pairs is made
-  StateView segment;            // [pass_rows]
+  StoredBlock stored;  // of which block_pairs is made
+  StateView segment;   // [pass_rows]
   StateView item;
   Position row_pos[kMostPassRows];
   KeyRange visible[kMostPassRows];

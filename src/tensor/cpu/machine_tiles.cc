@@ -72,8 +72,9 @@ __attribute__((target("amx-tile,amx-bf16"))) float multiply_add_tiles(int64_t ro
 }
 
 __attribute__((target("avx512f,avx512vnni"))) float multiply_add_pairs(int64_t rounds) {
-  using Sums = int32_t __attribute__((vector_size(64)));  // GCC 12 keeps arrays of __m512i in memory
-  volatile int operand_source = 0x10001;                  // two ones, unknown to the compiler
+  using Sums =
+      int32_t __attribute__((vector_size(64)));  // GCC 12 keeps arrays of __m512i in memory
+  volatile int operand_source = 0x10001;         // two ones, unknown to the compiler
   const __m512i operand = _mm512_set1_epi32(operand_source);
   Sums chain[kPairChains] = {};
   for (int j = 0; j < kPairChains; ++j) chain[j][0] = j;  // all alike would be one to the compiler
