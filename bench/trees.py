@@ -6,7 +6,7 @@
 
 One layer of 32 heads of 128, f16; 32 KV heads and 8. Reasoning: the first 600 steps of a recorded tree of thoughts with its own prompt, and
 200 over longer ones. Speculation: every token of a draft tree is a row. Fans: one prompt, many answers. Then blocks of several sizes, and whole steps of
-the default model. --quick: 40 steps of each. Needs `make build`, the default model (`make run`) and the traces in shared/data/traces beside the repository.
+the default model. --quick: 100, 60 and 15 steps. Needs `make build`, the default model (`make run`) and the traces in shared/data/traces beside the repository.
 """
 import json
 import os
@@ -36,9 +36,9 @@ def fan(folder, width):
 
 def workloads(folder, quick):
     """Name, name of the published figure or none, arguments."""
-    steps = ["--steps", "40" if quick else "600"]
-    some = ["--steps", "40" if quick else "200"]
-    drafts = ["--steps", "10" if quick else "20"]
+    steps = ["--steps", "100" if quick else "600"]
+    some = ["--steps", "60" if quick else "200"]
+    drafts = ["--steps", "15" if quick else "20"]
     for name, file in (("sorting", "sorting128ToT"), ("keyword", "keywordToT")):
         trace = TRACES / f"{file}.trace.json"
         yield f"{name}, own prompt", name, [trace, *steps]
@@ -140,6 +140,7 @@ def section(threads, quick):
              "Made by `bench/trees.py`. DeFT's workloads (arXiv 2404.00242): one layer, 32 heads of 128, f16; milliseconds of attention a step, every plan on the same",
              "tree in turns, all by our executor, which packs the heads of a KV head for `paged` too. Plan: the time `auto` plans in, against its attention. Roof: `auto`'s",
              "time against the least that this machine needs. KV: MiB of panels at the peak. Published: DeFT-Flatten's attention against SGLang's paged one on an A100.",
+             "One run a row: where others use the machine too, a row may be off by a third.",
              machine(threads), ""]
     with tempfile.TemporaryDirectory() as folder:
         for kv_heads in (32, 8):
