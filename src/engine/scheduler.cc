@@ -176,9 +176,9 @@ void Scheduler::complete(Job& job, std::vector<Completion>& finished) {
   Reply& reply = job.reply;
   static_cast<Sample&>(reply) = samples.front();
   reply.samples = std::move(samples);
-  reply.queue_ms = static_cast<double>(admitted - job.submitted_ns) * 1e-6;
-  reply.prompt_ms = static_cast<double>(first_token - admitted) * 1e-6;
-  reply.predicted_ms = static_cast<double>(end - first_token) * 1e-6;
+  reply.queue_ms = ms_between(job.submitted_ns, admitted);
+  reply.prompt_ms = ms_between(admitted, first_token);
+  reply.predicted_ms = ms_between(first_token, end);
   reply.kv_bytes_peak = pool_.peak_bytes();
   if (draft_model_ != nullptr) reply.kv_bytes_peak += draft_model_->pool().peak_bytes();
   reply.kv_exact = kv_exact_;

@@ -267,16 +267,13 @@ TEST_P(PairKernelsOfEachKind, StayCloseWithExtremeScores) {
   }
 }
 
-struct IntegerKernels : ::testing::Test {
-  void SetUp() override {
-    if (detect_isa() < Isa::kAvx512 || !has_avx512_vnni()) {
-      GTEST_SKIP() << "this CPU does not multiply pairs of whole numbers";
-    }
-  }
-  const PairKernels& kernels_ = *integer_kernels();
-};
+struct IntegerKernels : InPairs {};
 
-TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
+INSTANTIATE_TEST_SUITE_P(, IntegerKernels, ::testing::ValuesIn(machine_ways({PairWay::kIntegers})),
+                         [](const auto& way) { return name(way.param); });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(IntegerKernels);
+
+TEST_P(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   // Rows along a key that is as large in every dimension, weights of one, values all alike.
   for (int head_dim : {1, 16, 64, 100, 128, 256}) {
     std::mt19937 random(1);
@@ -287,7 +284,7 @@ TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
         std::fill(block.k.begin(), block.k.end(), sign * 2);
         std::fill(block.v.begin(), block.v.end(), -3.0F);
       }
-      const State state = fold(kernels_, rows);
+      const State state = fold(*kernels_, rows);
       for (int row = 0; row < rows.n; ++row) {
         const double score = sign * 0.5 * head_dim;
         ASSERT_NEAR(state.m[row] + std::log(state.l[row]), score + std::log(128.0),
@@ -301,7 +298,7 @@ TEST_F(IntegerKernels, HoldTheLargestSumsThatThereCanBe) {
   }
 }
 
-TEST_F(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
+TEST_P(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
   // Keys, columns of V and rows whose sizes lie far apart each have a scale of their own; so has
   // the weight of each block, whose largest may be far below the one before.
   for (DType type : {DType::kF16, DType::kBF16}) {
@@ -323,7 +320,7 @@ TEST_F(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
         }
       }
     }
-    const State state = fold(kernels_, rows);
+    const State state = fold(*kernels_, rows);
     for (int row = 0; row < rows.n; ++row) {
       const Truth truth = attend(rows, row);
       const double bound = 1e-3 + 3e-4 * std::abs(truth.lse);
@@ -336,9 +333,9 @@ TEST_F(IntegerKernels, KeepWhatIsSmallBesideOtherKeysAndColumns) {
   }
 }
 
-TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
+TEST_P(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
   constexpr int kDim = 40;
-  const int n_pairs = kernels_.n_pairs(kDim);
+  const int n_pairs = kernels_->n_pairs(kDim);
   std::vector<uint32_t> q(n_pairs);
   std::vector<float> q_scales(1);
   for (float bad : {kNan, kInfinity, -kInfinity, 1e20F}) {
@@ -346,7 +343,7 @@ TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
       std::vector<float> row(kDim, 1);
       row[at] = bad;
       EXPECT_FALSE(
-          kernels_.pack_q(row.data(), 1, kDim, n_pairs, {q.data(), nullptr, &q_scales[0]}));
+          kernels_->pack_q(row.data(), 1, kDim, n_pairs, {q.data(), nullptr, &q_scales[0]}));
     }
   }
   std::vector<uint32_t> k(size_t{kBlockTokens} * n_pairs);
@@ -359,7 +356,7 @@ TEST_F(IntegerKernels, DeclineWhatIsNotFiniteOrTooLarge) {
     StoredBlock stored{.n_pieces = 1, .k_type = type, .v_type = type, .head_dim = kDim};
     stored.pieces[0] = {&panels[0], &panels[kDim * kPanelTokens], 2, 14};
     panels[in_k ? index : kDim * kPanelTokens + index] = stored_as(type, number);
-    return kernels_.pack_block(stored, n_pairs, out);
+    return kernels_->pack_block(stored, n_pairs, out);
   };
   for (DType type : {DType::kF16, DType::kBF16}) {
     for (float bad : {kNan, kInfinity, -kInfinity, 1e31F}) {  // infinite in f16

@@ -128,14 +128,17 @@ inline const PairKernels* kernels_of([[maybe_unused]] PairWay way) {
 #endif
 }
 
-// None where the machine has neither AVX512_VNNI nor AVX512_BF16: suites then need
+// Those of some ways that the machine has. None of them: suites then need
 // GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST.
-inline std::vector<PairWay> machine_ways() {
+inline std::vector<PairWay> machine_ways(const std::vector<PairWay>& some) {
   std::vector<PairWay> ways;
-  for (const PairWay way : {PairWay::kIntegers, PairWay::kTiles, PairWay::kEmulatedTiles}) {
+  for (const PairWay way : some) {
     if (kernels_of(way) != nullptr) ways.push_back(way);
   }
   return ways;
+}
+inline std::vector<PairWay> machine_ways() {
+  return machine_ways({PairWay::kIntegers, PairWay::kTiles, PairWay::kEmulatedTiles});
 }
 
 // Tests that run with each of them.
