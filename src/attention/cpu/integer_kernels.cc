@@ -17,7 +17,6 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 namespace banyan::pairs {
 namespace {
 
-constexpr int kTileRows = kPairTileRows;
 constexpr int kVectors = kChunkTokens / kVectorFloats;
 constexpr int kBlockPairs = kChunkTokens / 2;  // of keys: i and i + 16 of 32
 
@@ -192,11 +191,11 @@ void fold_rows(const PairBlock& block, const PairRows& rows, const KeyRange* vis
 
 void fold_block(const PairBlock& block, const PairRows& rows, const KeyRange* visible, int n,
                 int head_dim, float softcap, const StateView& into, LinesAhead& ahead) {
-  static_assert(kTileRows == 6);
+  static_assert(kPairTileRows == 6);
   constexpr decltype(&fold_rows<1>) kOfRows[] = {fold_rows<1>, fold_rows<2>, fold_rows<3>,
                                                  fold_rows<4>, fold_rows<5>, fold_rows<6>};
-  for (int row = 0; row < n; row += kTileRows) {
-    const int some = std::min(kTileRows, n - row);
+  for (int row = 0; row < n; row += kPairTileRows) {
+    const int some = std::min(kPairTileRows, n - row);
     kOfRows[some - 1](block, rows, visible, row, head_dim, softcap, into, ahead);
   }
 }

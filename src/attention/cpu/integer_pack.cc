@@ -41,13 +41,6 @@ HWY_INLINE __m512i larger(__m512i largest, __m512i bits) {
   return _mm512_max_epu16(largest, _mm512_and_si512(bits, _mm512_set1_epi16(0x7fff)));
 }
 
-// 16 stored numbers.
-template <DType kType>
-HWY_INLINE __m512 to_floats(__m256i bits) {
-  if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(bits);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-
 template <DType kType>
 HWY_INLINE __m512 largest_of_keys(const void* panel, int head_dim) {
   __m512i largest = _mm512_setzero_si512();

@@ -34,6 +34,13 @@ HWY_INLINE bool with_stored_type(DType type, F f) {
   return f(std::integral_constant<DType, DType::kF16>());
 }
 
+// 16 numbers of f16 or bf16.
+template <DType kType>
+HWY_INLINE __m512 to_floats(__m256i bits) {
+  if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(bits);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
 // 16 elements of a panel from `index` on, those that `keep` says are not there zero; q8_0 without
 // its scales.
 template <DType kType>
@@ -44,8 +51,7 @@ HWY_INLINE __m512 load_stored(const void* panel, size_t index, __mmask16 keep) {
   } else {
     const __m256i bits =
         _mm256_maskz_loadu_epi16(keep, static_cast<const uint16_t*>(panel) + index);
-    if constexpr (kType == DType::kF16) return _mm512_cvtph_ps(bits);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+    return to_floats<kType>(bits);
   }
 }
 
